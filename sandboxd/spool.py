@@ -337,7 +337,7 @@ def read_events(fd: int, pread: Pread = os.pread) -> list[dict[str, Any]]:
     size = min(os.fstat(fd).st_size, JOURNAL_MAX)
     for line in pread(fd, size, 0).split(b"\n")[:-1]:
         try:
-            event = json.loads(line)
+            event = json.loads(line.decode())
         except (ValueError, RecursionError):
             break
         if not isinstance(event, dict):

@@ -144,16 +144,16 @@ class GroupFiles:
 
     def held_and_cached(self) -> tuple[int, int]:
         """Bytes of anonymous and shared memory, huge pages included, and of the page cache."""
-        stat = self._numbers("memory.stat")
-        shared = stat.get("shmem", 0)
-        held = stat.get("anon" if self.v2 else "rss", 0) + shared
-        return held, stat.get("file" if self.v2 else "cache", 0) - shared
+        stat = self.read("memory.stat")
+        shared = _number(stat, "shmem")
+        held = _number(stat, "anon" if self.v2 else "rss") + shared
+        return held, _number(stat, "file" if self.v2 else "cache") - shared
 
     def held_below(self) -> int:
         """Bytes of anonymous and shared memory of the group and of all groups below it."""
-        stat = self._numbers("memory.stat")
+        stat = self.read("memory.stat")
         names = ("anon", "shmem") if self.v2 else ("total_rss", "total_shmem")
-        return sum(stat.get(name, 0) for name in names)
+        return sum(_number(stat, name) for name in names)
 
     def memory_limit(self) -> int:
         """The limit of memory in bytes; -1 for none."""
@@ -221,11 +221,7 @@ class GroupFiles:
 
     def _key(self, name: str, key: str) -> int:
         """The number beside `key` in a flat-keyed file; 0 when it is not there."""
-        return self._numbers(name).get(key, 0)
-
-    def _numbers(self, name: str) -> dict[str, int]:
-        """The keys and numbers of a flat-keyed file."""
-        return {key: int(n) for key, n in map(str.split, self.read(name).splitlines())}
+        return _number(self.read(name), key)
 
     def _directory(self, name: str) -> str | None:
         """The directory that has the file `name`: v1 names begin with their controller."""
@@ -236,6 +232,12 @@ class GroupFiles:
         if directory is None:
             raise FileNotFoundError(f"no controller for {name}")
         return f"{directory}/{name}"
+
+
+def _number(text: str, key: str) -> int:
+    """The number beside `key` in the text of a flat-keyed file; 0 when it is not there."""
+    rest = f"\n{text}".partition(f"\n{key} ")[2]
+    return int(rest.partition("\n")[0]) if rest else 0
 
 
 def sum_up(directory: str) -> None:

@@ -47,6 +47,39 @@ class Channel:
         except OSError:  # reset, or closed by us: an end like any other
             return None, []
 
+    async def serve(
+        self,
+        take: Callable[[dict[str, Any], list[int]], None],
+        starved: Callable[[messages.Starved], None],
+    ) -> None:
+        """Pass each message and its descriptors to `take` in the turn of the loop in which it
+        arrives, up to the end, and one without its descriptors to `starved`. Raises what `take`
+        raises, and WireError for a packet that is not a message."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def readable() -> None:
+            try:
+                arrived = None if ended.done() else self.arrived_message()
+                if arrived and arrived[0] is not None:
+                    take(arrived[0], arrived[1])
+                elif arrived:
+                    _wake(ended)
+            except messages.Starved as error:
+                starved(error)
+            except Exception as error:  # it is the caller's
+                if not ended.done():
+                    ended.set_exception(error)
+
+        loop.add_reader(self._sock.fileno(), readable)
+        self._waiting.add(ended)
+        try:
+            await ended
+        finally:
+            self._waiting.discard(ended)
+            if self._sock.fileno() >= 0:
+                loop.remove_reader(self._sock.fileno())
+
     def arrived_message(self) -> tuple[dict[str, Any] | None, list[int]] | None:
         """The next message as `receive_message` has it, if it has arrived; None if it has not."""
         try:

@@ -97,6 +97,10 @@ class ClientCalls:
             self._cursor_file.post(self._cursor)
         return self._cursor.started_at
 
+    def expect(self, policy: PollPolicy) -> None:
+        """A call with this policy waits, or will in a moment."""
+        self.wants_output, self.wants_end = policy.live, policy.holds
+
     def follow(self, follower: Follower) -> None:
         """Serve from now on what `follower` sees of the run."""
         self._follower = follower
@@ -167,8 +171,9 @@ class ClientCalls:
                 await self._note(self._cursor)
                 raise
             await self._note(draft.cursor)
-            answered = inputs != self._inputs  # the program got its input during the hand-over
-            self._cursor = replace(draft.cursor, prompted=draft.cursor.prompted and not answered)
+            self._cursor = draft.cursor
+            if inputs != self._inputs:  # the program got its input during the hand-over
+                self._cursor = replace(draft.cursor, prompted=False)
             self._more = draft.reply.more
             self._notices = self._notices[draft.notices :]
 
@@ -207,7 +212,7 @@ class ClientCalls:
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # every call raises it
-            self.wants_output, self.wants_end = policy.live, policy.holds
+            self.expect(policy)
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
@@ -306,17 +311,16 @@ class ClientCalls:
         end = marks.pop() if answer.event else NO_POSITION
         spool = self._follower.spool
         part = await spool.promptly(spool.console, cursor.console, end, policy, marks)
-        cursor = replace(cursor, console=part.behind)
+        prompted = cursor.prompted
         if part.more:  # the answer follows when all output before it has been served
             events = events[: len(part.counts)]
             steps = len(events) + (cursor.final_steps if answer.again else cursor.answered)
             cursor = replace(cursor, final_from=part.behind, final_steps=steps)
             answer = NextAnswer("continued", again=answer.again)
         else:
-            prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
-            cursor = replace(cursor, prompted=prompted)
-        if not answer.again:
-            cursor = replace(cursor, answered=cursor.answered + len(events))
+            prompted = answer.status == "waiting-input" or (policy.patient and prompted)
+        answered = cursor.answered + (0 if answer.again else len(events))
+        cursor = replace(cursor, console=part.behind, prompted=prompted, answered=answered)
         items, ends = divided(notices, part, events)
         offset = Offset(part.delivered.seen, cursor.answered)
         return _Draft(Reply(answer, items, offset, ends, part.more), cursor, len(notices))

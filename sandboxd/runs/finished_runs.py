@@ -107,7 +107,10 @@ class FinishedRuns:
             run.ended_at = shifted(run.ended_at)
 
     async def _forget(self, old: Iterable[Run]) -> None:
-        for run in [run for run in dict.fromkeys(old) if run in self._runs]:
+        forgotten = [run for run in dict.fromkeys(old) if run in self._runs]
+        if not forgotten:
+            return
+        for run in forgotten:
             self._runs.remove(run)
             self._on_forgotten(run)
             self._forgotten.append(run)

@@ -3,7 +3,7 @@
 One `watch` is outstanding at any time; a newer one replaces it. A watch says how far we have read,
 and the shim answers when the run has gone beyond. Console positions are watched only while a
 client wants output at once; else a program that prints much would keep the daemon busy.
-The end of the socket is the end of the run.
+The end of the socket is the end of the run, and all that a call which waits for it needs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..config.settings import ConsoleConfig
 from ..errors import Invalid, Unavailable
-from ..model import Sender
+from ..model import STEPS, Sender
 from ..wire.messages import WireError, close_all
 from .channel import Channel
 from .journal import NO_POSITION, SHIM_GONE, JournalEvent, lost
@@ -69,10 +69,10 @@ class Follower:
         news: Callable[[], None],
         why_lost: str = SHIM_GONE,
         wanted: int = NO_POSITION,
-        passed_over: int = 0,
+        passes_over: bool = False,
     ) -> None:
-        """`wanted`: a client waits for output beyond this position already. `passed_over`: nobody
-        waits for so many events, and they are no news until `catch_up`."""
+        """`wanted`: a client waits for output beyond this position already. `passes_over`: nobody
+        waits for events before the end of the run, and they are no news until `catch_up`."""
         self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
         self.waiting = False
@@ -83,8 +83,9 @@ class Follower:
         self._news = news
         self._why_lost = why_lost
         self._wanted = wanted
-        self._passed_over = passed_over
-        self._is_watching = False
+        self._passes_over = passes_over
+        # A new run comes with a watch of its end (shim/control.py).
+        self._is_watching = passes_over and wanted == NO_POSITION and not started.restored
         # A watch replaces another. If the other is answered already, both are answered.
         self._replaced = False
         # None: an earlier daemon sent inputs, and the shim has not said yet how many.
@@ -93,7 +94,8 @@ class Follower:
     async def follow(self) -> None:
         """Keep the attributes true until the run is over."""
         try:
-            await self._watch()
+            if not self._is_watching:
+                await self._watch()
             while (answer := await self._receive()) is not None:
                 self._is_watching = False
                 await self._update(answer)
@@ -118,10 +120,10 @@ class Follower:
         the shim answers each watch at once, and it drops a reader that does not read its answers.
         """
         newest = _plain(*await self._control.receive_message())
-        for _ in range(_BACKLOG):
+        for _ in range(_BACKLOG if newest else 0):
             arrived = self._control.arrived_message()
             message = _plain(*arrived) if arrived else None
-            if newest is None or message is None:
+            if message is None:
                 break
             newest = message
         return newest
@@ -129,7 +131,7 @@ class Follower:
     async def _watch(self) -> None:
         # To a position before the beginning the shim answers at once.
         console = -1 if self._inputs is None else self._wanted
-        journal = max(len(self.events), self._passed_over)
+        journal = len(STEPS) if self._passes_over else len(self.events)
         seen = {"console": console, "journal": journal, "waiting": self.waiting}
         await self._control.send_message({"op": "watch"} | seen)
         self._is_watching = True
@@ -155,8 +157,8 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Read all events, and let each further one be news."""
-        if self._passed_over > len(self.events) and not self.over:
-            self._passed_over = 0
+        if self._passes_over and not self.over:
+            self._passes_over = False
             self.events = await self.spool.promptly(self.spool.events)
             await self._send(None)
 

@@ -47,11 +47,5 @@ class Plan:
 
     def without_commands(self) -> Plan:
         """The part of the plan that is still wanted when its run is over."""
-        steps = (replace(step, command=step.command and "") for step in self.steps)
+        steps = (replace(step, command="") if step.command else step for step in self.steps)
         return replace(self, steps=tuple(steps), environ={})
-
-    @property
-    def skipped(self) -> int:
-        """How many steps are skipped before the first one that has a command."""
-        commands = [step.command for step in self.steps]
-        return next((n for n, command in enumerate(commands) if command is not None), 0)

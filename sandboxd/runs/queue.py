@@ -21,6 +21,7 @@ from ..errors import Deleted, Gone, Invalid, NotFound, QuotaExceeded, SandboxdEr
 from .finished_runs import FinishedRuns
 from .follower import StartedRun
 from .plan import Plan
+from .polling import POLL, PollPolicy
 from .run import Run
 
 QUEUE_MAX = 64
@@ -112,8 +113,9 @@ class RunQueue:
         """The run that was started last."""
         return self.active or self._finished.newest
 
-    async def submit(self, id: str, plan: Plan) -> Run:
-        """The run called `id` that carries out `plan`, on the disk when this returns.
+    async def submit(self, id: str, plan: Plan, policy: PollPolicy = POLL) -> Run:
+        """The run called `id` that carries out `plan`, on the disk when this returns. Its first
+        call, which follows, has this `policy`.
 
         A client that repeats its request means the same run: the one whose end has not been
         served. Else the run is a new one at the end of the queue.
@@ -129,6 +131,7 @@ class RunQueue:
                 raise Invalid(f"run {id} is not over yet and has other options")
             else:
                 run = Run(id, plan, self._config)
+                run.expect(policy)
                 await self._append([run])
         try:
             await run.recorded()

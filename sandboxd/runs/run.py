@@ -148,9 +148,9 @@ class Run:
         """
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         wanted = START if self._calls.wants_output and not started.restored else NO_POSITION
-        passed_over = self.plan.skipped if self._calls.wants_end and not started.restored else 0
+        passes_over = self._calls.wants_end and not started.restored
         self._follower = Follower(
-            started, self._config, self._calls.wake, why_lost, wanted, passed_over
+            started, self._config, self._calls.wake, why_lost, wanted, passes_over
         )
         self.started_at = self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
@@ -183,6 +183,10 @@ class Run:
         self._calls.suspend()
         self._settled.set()
         self._input.end(Unavailable(RESTARTS))
+
+    def expect(self, policy: PollPolicy) -> None:
+        """A call with this policy comes in a moment: the run may be started before."""
+        self._calls.expect(policy)
 
     def notice(self, text: str, level: str = "warning") -> None:
         """Add a message of sandboxd itself to the next reply."""

@@ -1,7 +1,8 @@
 """The control socket of a run, on which the warden's clients follow and steer the run.
 
-Only the warden can reach the directory of the socket. It may connect at any time, several times,
-and again after a restart. The run does not depend on a connection.
+The first connection comes with the order of the run, and watches the end of the run. Only the
+warden can reach the directory of the socket. It may connect at any time, several times, and again
+after a restart. The run does not depend on a connection.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..model import STEPS
 from ..wire import messages
 
 READERS_MAX = 16
@@ -36,6 +38,11 @@ class RunProgress:
         """Whether this progress has news for a reader who knows `known`."""
         more = self.console > known.console or self.journal > known.journal
         return more or self.waiting != known.waiting
+
+
+END = RunProgress(messages.NUMBER_MAX, len(STEPS), False)
+"""The watch of a reader that waits for the end of the run, which closes the connection, or until
+the program waits for input."""
 
 
 class Control:
@@ -65,8 +72,12 @@ class Control:
         if len(self._watches) >= READERS_MAX:
             sock.close()
             return
+        self.add(sock)
+
+    def add(self, sock: socket.socket, watch: RunProgress | None = None) -> None:
+        """Serve a connection, of a reader that has sent this `watch`."""
         sock.setblocking(False)
-        self._watches[sock] = None
+        self._watches[sock] = watch
         self._selector.register(sock, selectors.EVENT_READ, lambda _: self._receive(sock))
 
     def _receive(self, sock: socket.socket) -> None:

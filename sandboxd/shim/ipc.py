@@ -17,12 +17,14 @@ import functools
 import os
 
 from ..files.removal import empty
-from ..host import procfs
 from ..jail import syscalls
 from ..jail.stage import stage
 
 SHM, QUEUES = "/dev/shm", "/dev/mqueue"
 DIRECTORIES = (SHM, QUEUES)
+
+TABLE_PART = 64 * 1024
+"""Bytes of a table of objects that are read at a time."""
 
 
 def clear() -> None:
@@ -48,5 +50,13 @@ def _mounted() -> list[str]:
 
 def _identifiers(kind: str) -> list[int]:
     """The ids of the objects of this IPC namespace: column two of /proc/sysvipc (proc(5))."""
-    lines = procfs.read(f"/proc/sysvipc/{kind}").splitlines()
-    return [int(line.split()[1]) for line in lines[1:]]
+    fd, text = _table(kind), b""
+    while piece := os.pread(fd, TABLE_PART, len(text)):
+        text += piece
+    return [int(line.split()[1]) for line in text.splitlines()[1:]]
+
+
+@functools.cache
+def _table(kind: str) -> int:
+    """The file with the objects of a kind, open as long as this process."""
+    return os.open(f"/proc/sysvipc/{kind}", os.O_RDONLY | os.O_CLOEXEC)

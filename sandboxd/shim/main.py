@@ -191,7 +191,7 @@ def _drop_root(
     if spec.tied:  # after the change of credentials, which clears this setting (prctl(2))
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
-    ends = [init.sock.fileno(), spec.listener.fileno(), denied.fileno(), sockets.fileno()]
+    ends = [one.fileno() for one in (init.sock, spec.listener, spec.reader, denied, sockets)]
     ends += [sock.fileno()] if spec.stays else []
     ends += [broker.fileno()] if broker else []
     close_others([*ends, *files, *storage.descriptors(), *spec.group.descriptors()])

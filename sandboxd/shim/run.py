@@ -29,7 +29,7 @@ from ..wire import messages
 from . import advice, control_requests, environment, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
-from .control import Control, RunProgress
+from .control import END, Control, RunProgress
 from .deadlines import Deadlines
 from .denied_calls import DeniedCalls
 from .facts import StepFacts
@@ -80,6 +80,7 @@ class RunExecution:
             self._progress,
             functools.partial(control_requests.handle, self),
         )
+        self.control.add(spec.reader, END)
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
@@ -138,7 +139,8 @@ class RunExecution:
     def _run_step(self, step: Step) -> int | None:
         """Run one step and record its verdict. Returns the exit code; None: the run ends here."""
         # An earlier step may have taken away rights that later steps need.
-        os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
+        if (mode := stat.S_IMODE(os.stat(HOME).st_mode)) | stat.S_IRWXU != mode:
+            os.chmod(HOME, mode | stat.S_IRWXU)
         group = self.spec.group
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
@@ -260,7 +262,6 @@ class RunExecution:
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
                 self._check_output()
-            self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
         """Whether the step has to be killed now. Set `ended_by` when its time is used up."""

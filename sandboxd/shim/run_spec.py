@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from ..jail.cgroup import Group
@@ -32,6 +33,8 @@ class RunSpec:
     """The values of one run. The descriptors are the shim's own.
 
     group        the cgroup of the run
+    listener     the control socket
+    reader       the shim's end of its first connection
     lease        the lock on the slot; it keeps the slot's uid reserved while the shim still is root
     stdin        standard input of exec; None: a pipe
     terminal     exec has a terminal instead, and `stdin` is the socket to its user
@@ -53,6 +56,7 @@ class RunSpec:
     console: int
     journal: int
     listener: socket.socket
+    reader: socket.socket
     lease: int
     stdin: int | None
     terminal: bool
@@ -72,20 +76,21 @@ class RunSpec:
             "group": self.group.dirs,
             "shims": self.group.shims,
             "steps": _packed(self.steps),
-            "bounds": dataclasses.astuple(self.bounds),
+            "bounds": _bound_values(self.bounds),
             "folders": packed_folders(self.folders),
             "stdin": self.stdin is not None,
         }
         stdin = [] if self.stdin is None else [self.stdin]
         fixed = [
-            self.workdir, self.tmp, self.console, self.journal, self.listener.fileno(), self.lease
+            self.workdir, self.tmp, self.console, self.journal, self.listener.fileno(),
+            self.reader.fileno(), self.lease,
         ]  # fmt: skip
         return message, [*fixed, *stdin, *(folder.source for folder in self.folders)]
 
     @classmethod
     def of_order(cls, message: dict[str, Any], fds: list[int]) -> RunSpec:
         """The values of an order, whose descriptors are now those of the specification."""
-        workdir, tmp, console, journal, listener, lease, *others = fds
+        workdir, tmp, console, journal, listener, reader, lease, *others = fds
         stdin = others.pop(0) if message["stdin"] else None
         return cls(
             **{name: message[name] for name in _PLAIN},
@@ -94,7 +99,7 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
-            listener=_listener(listener), lease=lease, stdin=stdin,
+            listener=_socket(listener), reader=_socket(reader), lease=lease, stdin=stdin,
         )  # fmt: skip
 
     def next_order(self) -> tuple[dict[str, Any], list[int]]:
@@ -102,10 +107,10 @@ class RunSpec:
         message = {name: getattr(self, name) for name in _NEXT}
         message |= {
             "steps": _packed(self.steps),
-            "bounds": dataclasses.astuple(self.bounds),
+            "bounds": _bound_values(self.bounds),
             "stdin": self.stdin is not None,
         }
-        fds = [self.console, self.journal, self.listener.fileno()]
+        fds = [self.console, self.journal, self.listener.fileno(), self.reader.fileno()]
         return message, fds + ([] if self.stdin is None else [self.stdin])
 
     def following(self, message: dict[str, Any], fds: list[int]) -> RunSpec:
@@ -117,13 +122,17 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             console=fds[0],
             journal=fds[1],
-            listener=_listener(fds[2]),
-            stdin=fds[3] if message["stdin"] else None,
+            listener=_socket(fds[2]),
+            reader=_socket(fds[3]),
+            stdin=fds[4] if message["stdin"] else None,
         )
 
 
-def _listener(fd: int) -> socket.socket:
-    """The control socket of a run. With its type, Python does not ask the kernel for it."""
+_bound_values = attrgetter(*ConsoleBounds.__slots__)
+
+
+def _socket(fd: int) -> socket.socket:
+    """A socket of an order. With its type, Python does not ask the kernel for it."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
 

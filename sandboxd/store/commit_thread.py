@@ -142,8 +142,8 @@ class CommitThread:
         waiting: list[_Work | None] = []
         with contextlib.suppress(queue.Empty):
             waiting.append(self._works.get(timeout=None if self._is_synced else SYNC_S))
-            while len(waiting) < TOGETHER_MAX:
-                waiting.append(self._works.get_nowait())
+        while waiting and len(waiting) < TOGETHER_MAX and not self._works.empty():
+            waiting.append(self._works.get())  # nobody else takes one
         return waiting
 
     def _commit(self, works: list[_Work]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .database import Database
@@ -47,7 +47,7 @@ def add(
     session: str,
     now: float,
     rows: Sequence[RunRow],
-    replaced: Iterable[int] = (),
+    replaced: Sequence[int] = (),
 ) -> list[int]:
     """Add runs of `session` at `now`, in place of those with the numbers `replaced`; the numbers
     of the new runs, none of which was used before. Raises KeyError when there is no such session.
@@ -61,7 +61,8 @@ def add(
             raise KeyError(session)
         first = int(last[0]) - len(rows) + 1
         numbers = list(range(first, first + len(rows)))
-        _remove(connection, session, replaced)
+        if replaced:
+            _remove(connection, session, replaced)
         connection.executemany(
             f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
             [
@@ -104,20 +105,40 @@ def begun(database: Database, session: str, number: int, begun: bool = True) -> 
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The end of a run that is over and accounted for.
+
+    plan    gives the part that is still wanted, when it is written
+    values  of its session's row from now on
+    """
+
+    number: int
+    ended_at: float
+    plan: Callable[[], str]
+    values: Mapping[str, object]
+
+
 def ended(
-    database: Database, /, session: str, number: int, now: float, plan: str, **values: object
+    database: Database, session: str, ends: Sequence[RunEnd], removed: Collection[int] = ()
 ) -> None:
-    """Note that a run is over and accounted for, with `values` in its session's row. The row has
-    `plan` from now on, the part that is still wanted, and no input."""
-    marks = ", ".join(f"{name} = ?" for name in values)
+    """Note that runs of `session` are over, and remove runs. The row of a run that is over has no
+    input."""
+    rows = [
+        (end.ended_at, end.plan(), session, end.number) for end in ends if end.number not in removed
+    ]
+    values = {name: value for end in ends for name, value in end.values.items()}
     stored = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
     with database.transaction() as connection:
-        connection.execute(
+        connection.executemany(
             "UPDATE runs SET ended_at = ?, plan = ?, stdin = iif(stdin IS NULL, NULL, x'') "
             "WHERE session = ? AND number = ?",
-            (now, plan, session, number),
+            rows,
         )
-        connection.execute(f"UPDATE sessions SET {marks} WHERE id = ?", [*stored, session])
+        if values:
+            marks = ", ".join(f"{name} = ?" for name in values)
+            connection.execute(f"UPDATE sessions SET {marks} WHERE id = ?", [*stored, session])
+        _remove(connection, session, removed)
 
 
 def remove(database: Database, session: str, numbers: Iterable[int]) -> None:

@@ -34,19 +34,23 @@ ROOM = 4096
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def begin(path: str) -> None:
-    """Make the cursor of the new run whose directory is `path`, if there is room in memory."""
+def begin(path: str) -> int | None:
+    """Make the cursor of the new run whose directory is `path`; a descriptor of it, or None if
+    there is no room in memory."""
     memory = _memory(path)
     if memory is None:
-        return
+        return None
     try:
         fd = os.open(memory, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, ROOM)
-        finally:
+        except OSError:
             os.close(fd)
+            raise
     except OSError:  # no room: the api writes to the disk, as it does without a tmpfs
         _unlink(memory)
+        return None
+    return fd
 
 
 def open_for_api(path: str) -> int:

@@ -102,6 +102,7 @@ class WardenLoop:
         self._notify = notify
         self._read_again = read_again
         self._stopping = False
+        self._spec: SpawnerSpec | None = None
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
         self._jobs = BackgroundJobs(JobProcesses(self._selector, FUNCTIONS))
@@ -159,9 +160,11 @@ class WardenLoop:
 
     def _spawner_spec(self) -> SpawnerSpec:
         """The values for a spawner at this moment."""
-        state = self._resources.config.state_dir
-        mounted = (f"{state}/slots", f"{state}/folders")
-        return SpawnerSpec(self._resources.jail(), mounted)
+        jail = self._resources.jail()
+        if self._spec is None or self._spec.jail is not jail:
+            state = self._resources.config.state_dir
+            self._spec = SpawnerSpec(jail, (f"{state}/slots", f"{state}/folders"))
+        return self._spec
 
     def serve(self, stop_signals: Sequence[int] = ()) -> int:
         """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that

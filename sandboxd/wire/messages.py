@@ -8,7 +8,8 @@ in ops.py.
 api -> shim (the control socket of one run):
 
     watch    console, journal, waiting   answered when the run has gone beyond these positions; one
-                                         watch at a time, a newer one replaces it
+                                         watch at a time, a newer one replaces it; a new run
+                                         has one for its end (shim/control.py)
     input    text, eof                   for the step's standard input
     hold     console                     a client wants all output behind this position: the
                                          program waits for a while before output is overwritten

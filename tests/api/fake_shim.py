@@ -35,6 +35,7 @@ from typing import Any
 
 from sandboxd.config.settings import ConsoleConfig
 from sandboxd.model import BUILD_FAILED
+from sandboxd.runs.journal import NO_POSITION
 from sandboxd.shim.input_stream import InputStream
 from sandboxd.shim.stdin import Stdin
 from sandboxd.spool import STDERR, STDOUT, ConsoleWriter, append_event
@@ -69,7 +70,8 @@ class FakeShim:
         self.journal = os.open(spool / "journal", flags)
         self.writer = ConsoleWriter(self.console, keep.head, keep.tail)
         self.changed = threading.Condition()
-        self.watch: dict[str, Any] | None = None
+        end = {"console": NO_POSITION, "journal": 3, "waiting": False}
+        self.watch: dict[str, Any] | None = end
         self.selector = selectors.PollSelector()
         self.streams = InputStream(self.selector, lambda: None, stdin is not None)
         self.events, self.waiting, self.ended = 0, False, False

@@ -123,6 +123,29 @@ def test_watch_names_console_positions_only_for_a_client_that_wants_output(tmp_p
     assert len(messages.encode({"console": NO_POSITION})) < 100
 
 
+def test_client_that_waits_for_the_end_sends_no_watch(tmp_path: Path) -> None:
+    async def scenario() -> tuple[Follower, dict[str, Any] | None]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        console, journal = (
+            os.open(tmp_path / n, os.O_RDWR | os.O_CREAT) for n in ("console", "journal")
+        )
+        started = StartedRun(Channel(ours), console, journal, -1)
+        follower = Follower(started, KEEP, lambda: None, passes_over=True)
+        task = asyncio.create_task(follower.follow())
+        await asyncio.sleep(0)
+        sent = Channel(theirs).arrived_message()
+        event = {"event": "step", "step": "clean", "exit": None, "console": 0}
+        (tmp_path / "journal").write_text(json.dumps(event) + "\n")
+        theirs.close()
+        await task
+        follower.spool.close()
+        return follower, sent and sent[0]
+
+    follower, sent = asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+    assert sent is None
+    assert follower.over and [event.step for event in follower.events] == ["clean"]
+
+
 def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_path: Path) -> None:
     """Against the shim's own half, which lets go of a reader that does not take its answers."""
 

@@ -64,7 +64,7 @@ def test_clock_jump_shifts_the_dates_of_living_sessions_and_no_others(database: 
         sessions.add(database, row)
     run = RunRow("1", 0, "r", "{}", None, "boot")
     assert runs.add(database, "1", 3000.0, [run, run]) == [1, 2]
-    runs.ended(database, "1", 1, 2000.0, "{}", used_at=3000.0)
+    runs.ended(database, "1", [runs.RunEnd(1, 2000.0, lambda: "{}", {"used_at": 3000.0})])
     clock_jump.shift(database, ClockJump(DAY, 3001 + DAY))
     (row,) = sessions.all_rows(database)
     assert (row.created_at, row.used_at, row.done_at) == (1000 + DAY, 3000 + DAY, 2500 + DAY)

@@ -210,7 +210,8 @@ def test_run_row_stays_until_it_is_removed_or_its_session_ends(database: Databas
     sessions.add(database, ROW)
     run = RunRow(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
     assert runs.add(database, ROW.id, 5.0, [run, run]) == [1, 2]
-    runs.ended(database, ROW.id, 1, 6.0, "{}", used_at=6.0, usage={"runs": 1})
+    values = {"used_at": 6.0, "usage": {"runs": 1}}
+    runs.ended(database, ROW.id, [runs.RunEnd(1, 6.0, lambda: "{}", values)])
     first, second = runs.all_rows(database)[ROW.id]
     assert first == replace(run, number=1, ended_at=6.0, plan="{}", stdin=b"")
     assert second == replace(run, number=2)

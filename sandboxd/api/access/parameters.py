@@ -204,7 +204,7 @@ def fold(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object that `body` is, in UTF-8. Raises Invalid."""
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        value = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError among them
         raise Invalid("Malformed body") from None
     if not isinstance(value, dict):
@@ -215,6 +215,9 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:

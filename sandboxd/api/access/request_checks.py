@@ -8,6 +8,7 @@ rate limit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from starlette.datastructures import MutableHeaders
@@ -46,9 +47,7 @@ class RequestChecks:
 
         async def counted(message: Message) -> None:
             if message["type"].endswith("http.response.start"):
-                _set_rate_headers(
-                    MutableHeaders(scope=message), scope["state"].get("rate", UNCOUNTED)
-                )
+                _add_rate_headers(message, scope["state"].get("rate", UNCOUNTED))
             await send(message)
 
         try:
@@ -99,9 +98,16 @@ def _overridden(scope: Scope) -> Scope:
     return scope
 
 
-def _set_rate_headers(headers: MutableHeaders, rate: RollingWindow) -> None:
-    headers["x-ratelimit-limit"] = str(rate.limit)
-    headers["x-ratelimit-remaining"] = str(rate.remaining)
-    headers["x-ratelimit-window"] = str(WINDOW_S)
+def _add_rate_headers(message: Message, rate: RollingWindow) -> None:
+    message["headers"] = [*message.get("headers", ()), *_rate_headers(rate)]
     if rate.wait_s:
-        headers["retry-after"] = str(rate.wait_s)
+        MutableHeaders(scope=message)["retry-after"] = str(rate.wait_s)
+
+
+@functools.lru_cache(maxsize=16)
+def _rate_headers(rate: RollingWindow) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-ratelimit-limit", b"%d" % rate.limit),
+        (b"x-ratelimit-remaining", b"%d" % rate.remaining),
+        (b"x-ratelimit-window", b"%d" % WINDOW_S),
+    ]

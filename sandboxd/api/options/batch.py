@@ -154,7 +154,7 @@ def _comparable(options: BatchOptions) -> str:
         del fields["interactive"]
     if options.stdin is not None:
         fields["stdin"] = _digest(options.stdin)
-    return compact(json.dumps(fields, sort_keys=True))
+    return compact(_SORTED.encode(fields))
 
 
 def compact(comparable: str) -> str:
@@ -163,9 +163,11 @@ def compact(comparable: str) -> str:
     fields = json.loads(comparable) if '"stdin": "' in comparable else {}
     stdin = fields.get("stdin")
     if isinstance(stdin, str) and not stdin.startswith(_DIGEST):
-        comparable = json.dumps(fields | {"stdin": _digest(stdin)}, sort_keys=True)
+        comparable = _SORTED.encode(fields | {"stdin": _digest(stdin)})
     return comparable if len(comparable) <= COMPARED_MAX else _digest(comparable)
 
+
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 COMPARED_MAX = 512
 """Characters of options that a run keeps as they are."""

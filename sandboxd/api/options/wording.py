@@ -8,6 +8,7 @@ allows gets no name. No I/O.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -36,6 +37,11 @@ class Reader(Enum):
     API = ""
 
 
+@functools.lru_cache(maxsize=64)
+def _reader(agent: str) -> Reader:
+    return next(reader for reader in Reader if agent.startswith(reader.value))
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """The wording for one reader, with the highest limits of this server."""
@@ -46,8 +52,7 @@ class Wording:
     @classmethod
     def of(cls, headers: Mapping[str, str], config: Config) -> Wording:
         """The wording for the client that has sent these headers."""
-        agent = headers.get("user-agent", "")
-        return cls(next(reader for reader in Reader if agent.startswith(reader.value)), config)
+        return cls(_reader(headers.get("user-agent", "")), config)
 
     def advice(self, text: str, step: Step, session: Mapping[str, Any]) -> str:
         """The advice `text` about `step` in a session with these limits of its own."""

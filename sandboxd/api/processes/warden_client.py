@@ -79,15 +79,7 @@ class WardenClient:
     async def serve(self) -> None:
         """Receive replies until the warden is gone."""
         try:
-            while True:
-                try:
-                    message, fds = await self._channel.receive_message()
-                except messages.Starved as error:
-                    self._starved(error)
-                    continue
-                if message is None:
-                    return
-                self._deliver(message, fds)
+            await self._channel.serve(self._deliver, self._starved)
         except messages.WireError as error:
             _log.error("the warden sent a packet that is no message: %s", error)
         finally:
@@ -288,7 +280,9 @@ class WardenClient:
 
 def _started(fds: list[int]) -> StartedRun:
     control, console, journal, cursor = fds
-    return StartedRun(Channel(socket.socket(fileno=control)), console, journal, cursor)
+    # With its type, Python does not ask the kernel for it.
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, control)
+    return StartedRun(Channel(sock), console, journal, cursor)
 
 
 def _warden_gone() -> Gone:

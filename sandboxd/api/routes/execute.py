@@ -62,14 +62,14 @@ class CallOptions(ParameterSet):
     def policy(self, base: PollPolicy) -> PollPolicy:
         """`base` with these options. A client that names its cursor, or wants bytes, gets all
         output: with the next reply, if there is no room in this one. Raises Invalid."""
-        if self.wait is not None:
-            if base.live:
-                why = "not together with options.live, and not over a WebSocket"
-                raise Invalid("Input validation error", {"options.wait": why})
-            base = replace(base, wait_s=self.wait, holds=True)
+        if self.wait is not None and base.live:
+            why = "not together with options.live, and not over a WebSocket"
+            raise Invalid("Input validation error", {"options.wait": why})
         base64, streams = self.console == "base64", self.input == "stream"
         return replace(
             base,
+            wait_s=base.wait_s if self.wait is None else self.wait,
+            holds=base.holds or self.wait is not None,
             whole=base.whole or base64 or self.offset is not None,
             base64=base64,
             patient=base.patient or streams,
@@ -164,7 +164,7 @@ def bad_mode(mode: str) -> Invalid:
 async def _batch(request: Request, target: Session, call: Call) -> Response:
     options = inner(call, "options", CallOptions)
     terms = _terms(call, options)  # first: a call that is refused begins no run
-    run = await submit(request, target, call)
+    run = await submit(request, target, call, terms.policy)
     return _CallResponse(target, run, terms, wording(request))
 
 
@@ -189,15 +189,16 @@ def _terms(call: Call, options: CallOptions) -> _CallTerms:
     return _CallTerms(cursor_of(options.offset), policy, input)
 
 
-async def submit(request: HTTPConnection, target: Session, call: Call) -> Run:
-    """The run that `call` requests, with a new id if the client names none.
+async def submit(request: HTTPConnection, target: Session, call: Call, policy: PollPolicy) -> Run:
+    """The run that `call` requests, with a new id if the client names none. A call with this
+    `policy` follows.
 
     Raises Invalid, QuotaExceeded, Unavailable.
     """
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
     waiting = state(request).sessions.waiting_runs(target.row.owner)
-    return await target.submit(id, plan(request, target, call), waiting)
+    return await target.submit(id, plan(request, target, call), waiting, policy)
 
 
 def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
@@ -294,7 +295,7 @@ def worded(
             console += items
             continue
         step = run.plan.steps[STEPS.index(event.step)]
-        if verdict:
+        if verdict and verdict.advice:
             verdict = replace(verdict, advice=wording.advice(verdict.advice, step, limits))
         console += wording.console(items, step, limits)
         results.append(

@@ -92,7 +92,7 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
             return _FollowedRun(target.runs.get(call.runId), False, cursor, policy)
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        run = await submit(websocket, target, call)
+        run = await submit(websocket, target, call, policy)
         return _FollowedRun(run, not call.runId, cursor, policy)
     except TimeoutError:
         refusal = f"no frame came within {FIRST_S:g} s"

@@ -18,7 +18,9 @@ from functools import partial
 from typing import Any
 
 from ...errors import Invalid
+from ...store import runs
 from ...store.database import Database, Unwritable
+from ...store.runs import RunEnd
 from ...store.secret_removal import SecretRemoval
 
 NOTE_S = 0.5
@@ -27,12 +29,27 @@ NOTE_S = 0.5
 _log = logging.getLogger(__name__)
 
 
+class _Notes:
+    """The ends and removals of runs of one session that are written together. Most runs of a
+    session in use are removed before their end is written, which then needs no write."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self.ends: list[RunEnd] = []
+        self.removed: set[int] = set()
+
+    def __call__(self, database: Database) -> None:
+        """Write them."""
+        runs.ended(database, self._session, self.ends, self.removed)
+
+
 class DeferredWrites:
     """The writes to `database` that are due, oldest first."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._due: deque[Callable[[Database], object]] = deque()
+        self._notes: dict[str, _Notes] = {}  # by session: those of `_due` that may still change
         self._is_urgent = False
         self._trying: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
@@ -46,16 +63,26 @@ class DeferredWrites:
     async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
         """Have `act` write now, after all writes that are due before it; or later."""
         self._due.append(lambda database: act(database, *args, **values))
+        self._notes.clear()  # later notes come after it
         self._is_urgent = True
         await self._try()
 
-    def note(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
-        """As `write`, for a caller that does not wait. All notes of NOTE_S are one transaction. An
-        end of the daemon before that undoes them, and a loss of power a second later
-        (Database.write)."""
-        self._due.append(lambda database: act(database, *args, **values))
+    def note_end(self, session: str, end: RunEnd) -> None:
+        """Have the end of a run written. All notes of NOTE_S are one transaction. An end of the
+        daemon before that undoes them, and a loss of power a second later (Database.write)."""
+        self._notes_of(session).ends.append(end)
         if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._write_notes(), name="deferred writes")
+
+    def note_removal(self, session: str, numbers: Iterable[int]) -> None:
+        """Have the rows of runs that are over removed, with the next `settle`."""
+        self._notes_of(session).removed.update(numbers)
+
+    def _notes_of(self, session: str) -> _Notes:
+        if session not in self._notes:
+            self._notes[session] = _Notes(session)
+            self._due.append(self._notes[session])
+        return self._notes[session]
 
     async def _write_notes(self) -> None:
         await asyncio.sleep(NOTE_S)
@@ -81,6 +108,7 @@ class DeferredWrites:
     async def _settle(self) -> None:
         while self._due:
             acts, is_urgent = tuple(self._due), self._is_urgent
+            self._notes.clear()
             work = partial(_write_all, acts=acts)
             await (self._database.run(work) if is_urgent else self._database.write(work))
             self._is_urgent = self._is_urgent and len(self._due) > len(acts)

@@ -93,10 +93,12 @@ class RunRecords:
         numbers = [run.number for run in runs]
         # A row that a loss of power brings back has a run begin, unless the run has ended.
         is_over = all(run.ended_at and run.begun for run in runs)
-        remove = self._database.write if is_over else self._database.run
         try:
-            await self._deferred.settle()  # the usage of these runs first
-            await remove(table.remove, self._id, numbers)
+            if is_over:  # together with the usage of these runs
+                self._deferred.note_removal(self._id, numbers)
+            await self._deferred.settle()
+            if not is_over:
+                await self._database.run(table.remove, self._id, numbers)
             if slot is not None:
                 await self._warden.forget(slot, self._id, numbers)
         except Gone:
@@ -149,7 +151,7 @@ def _row(session: str, run: Run) -> RunRow:
 
 def plan_text(run: Run) -> str:
     """The plan of a run as its row has it."""
-    plan = replace(run.plan, stdin=None)
+    plan = run.plan if run.plan.stdin is None else replace(run.plan, stdin=None)
     try:
         return msgspec.json.encode(plan).decode()
     except UnicodeEncodeError:  # variables may have bytes that UTF-8 cannot carry

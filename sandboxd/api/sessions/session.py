@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ...errors import Deleted, Draining, Full, NotFound, SandboxdError, Unavailable
@@ -20,12 +21,14 @@ from ...runs.channel import Channel
 from ...runs.console_items import text
 from ...runs.follower import StartedRun
 from ...runs.plan import Plan
+from ...runs.polling import POLL, PollPolicy
 from ...runs.queue import RunQueue
 from ...runs.run import Run
 from ...runs.terminals import Terminals
 from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
+from ...store.runs import RunEnd
 from ...store.sessions import SessionRow
 from ..admission.admission import DRAINED, AdmissionMode, Waiting
 from ..processes.file_client import HelperPermits
@@ -122,7 +125,7 @@ class Session:
 
     # -- requests
 
-    async def submit(self, id: str, plan: Plan, waiting: int) -> Run:
+    async def submit(self, id: str, plan: Plan, waiting: int, policy: PollPolicy = POLL) -> Run:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
         The owner has `waiting` runs that wait already.
 
@@ -135,7 +138,7 @@ class Session:
                 raise Draining(DRAINED)
             self._services.admission.check_plan(plan)
             self._services.admission.check_waiting(waiting, "runs")
-        return await self.runs.submit(id, plan)
+        return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:
         """Kill every run; the files stay, and the session's own runs begin again."""
@@ -303,11 +306,11 @@ class Session:
         if self.ephemeral:
             return
         # While the disk is full, clients see the changes nevertheless, from memory.
-        what = (run_table.ended, self.row.id, run.number, run.ended_at, plan_text(run))
+        end = RunEnd(run.number, run.ended_at, partial(plan_text, run), changes)
         if run.plan.role:
-            await self._services.deferred.write(*what, **changes)
+            await self._services.deferred.write(run_table.ended, self.row.id, [end])
         else:  # the next daemon reads the files of a run whose end is not noted
-            self._services.deferred.note(*what, **changes)
+            self._services.deferred.note_end(self.row.id, end)
 
     async def accounted(self) -> None:
         """Wait until every run whose end a client knows is accounted for in the row."""

@@ -25,7 +25,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,7 +35,7 @@ from ..http.route import WEBSOCKET, Route
 from .metrics import NOWHERE
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_HEADER = "x-request-id"
+_HEADER = b"x-request-id"
 
 
 def annotate(request: HTTPConnection, **fields: Any) -> None:
@@ -108,7 +107,7 @@ class AuditLogMiddleware:
 
 def _id(scope: Scope) -> str:
     """The client's id for the request, else a new one."""
-    sent = next((value for name, value in scope["headers"] if name == _HEADER.encode()), b"")
+    sent = next((value for name, value in scope["headers"] if name == _HEADER), b"")
     return sent.decode() if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
@@ -138,8 +137,7 @@ class _Request:
         kind = message["type"]
         if kind.endswith("http.response.start") or kind == "websocket.accept":
             self.status = message.get("status", 101)
-            message.setdefault("headers", [])
-            MutableHeaders(scope=message)[_HEADER] = self.id
+            message["headers"] = [*message.get("headers", ()), (_HEADER, self.id.encode())]
         if kind == "websocket.accept":  # it may last for hours: its begin gets a line, too
             self._log("opened", None)
         await self._send(message)

@@ -77,12 +77,12 @@ class RunRequests:
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             undo.callback(run_directory.remove, path)
             files = run_directory.make(leased, run, stack)
-            followers = run_directory.followers(path)
+            followers = run_directory.followers(path, files)
             undo.callback(messages.close_all, followers)
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
-                files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
-                terminal, interactive, shell, limited, environ, bounds,
+                files.console, files.journal, files.listener, files.reader, leased.lock.fileno(),
+                stdin, terminal, interactive, shell, limited, environ, bounds,
                 resources.tied, self._may_stay(leased, terminal), leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
@@ -105,16 +105,16 @@ class RunRequests:
             return None
         group = entry.tenancy.group
         run_directory.note(slot.run_path(spec.run), group)
-        self._share(spec, slot, group)
+        self._share(spec, slot, group, is_warm=True)
         if shim := self._entries.resume(entry, spec):
             return shim, group
         slot_group.leave(self._resources.hierarchy, slot, spec.run)
         return None
 
-    def _share(self, spec: RunSpec, slot: Slot, group: Group) -> None:
+    def _share(self, spec: RunSpec, slot: Slot, group: Group, is_warm: bool = False) -> None:
         """Bound the group of the slot for the run, too."""
         share = RunShare(most(step.limits for step in spec.steps), group, spec.terminal)
-        slot_group.join(self._resources.hierarchy, slot, spec.run, share)
+        slot_group.join(self._resources.hierarchy, slot, spec.run, share, is_warm)
 
     def _begin(
         self, spec: RunSpec, slot: Slot, undo: contextlib.ExitStack, stack: contextlib.ExitStack

@@ -48,17 +48,27 @@ JOURNAL_ROOM = 64 * 1024
 CONNECT_S = 2.0
 
 _FILES = ("console", "journal", "cursor")
+_ROOM = {"journal": JOURNAL_ROOM, "cursor": cursor_files.ROOM}
 _SET_ASIDE = "set-aside-"
 _SET_ASIDE_BEFORE = "spare-"  # by a daemon of an earlier version
 
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The open files of a new run's directory, for its shim. The stack of `make` closes them."""
+    """The open files of a new run. The stack of `make` closes them.
+
+    console, journal, listener  of its directory, for its shim
+    reader   the shim's end of its first connection
+    control  the api's end of that
+    cursor   in memory, for the api; None where it is on the disk
+    """
 
     console: int
     journal: int
     listener: socket.socket
+    reader: socket.socket
+    control: socket.socket
+    cursor: int | None
 
 
 def note(path: str, group: Group) -> None:
@@ -82,22 +92,23 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
             os.rename(slot.emptied_runs.pop(), path)
         else:
             os.mkdir(path, 0o700)
-        # Not O_TRUNC, which would free the room that an emptied file has (ftruncate(2)).
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        cursor = os.open(f"{path}/cursor", flags, 0o600)
-        stack.callback(os.close, cursor)
-        _reserve(cursor, cursor_files.ROOM)
-        cursor_files.begin(path)
-        console = os.open(f"{path}/console", flags, 0o600)
+            for name in _FILES:
+                os.close(os.open(f"{path}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
+                _reserve(path, name)
+        if (cursor := cursor_files.begin(path)) is not None:
+            stack.callback(os.close, cursor)
+        # Not O_TRUNC, which would free the room that a file has (ftruncate(2)).
+        console = os.open(f"{path}/console", os.O_RDWR | os.O_CLOEXEC)
         stack.callback(os.close, console)
-        journal = os.open(f"{path}/journal", flags | os.O_APPEND, 0o600)
+        journal = os.open(f"{path}/journal", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         stack.callback(os.close, journal)
-        _reserve(journal, JOURNAL_ROOM)
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         with _short(path) as directory:
             listener.bind(f"{directory}/control")
         listener.listen(8)
-        return RunFiles(console, journal, listener)
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reader, control = map(stack.enter_context, ends)
+        return RunFiles(console, journal, listener, reader, control, cursor)
 
 
 def make_empty(path: str) -> None:
@@ -108,27 +119,35 @@ def make_empty(path: str) -> None:
             os.close(os.open(f"{path}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _reserve(fd: int, size: int) -> None:
-    """Take room on the disk, where the file system can, without making the file longer."""
+def _reserve(path: str, name: str) -> None:
+    """Take the room of a file on the disk, where the file system can, without making it longer."""
+    if name not in _ROOM:
+        return
+    fd = os.open(f"{path}/{name}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, size)
+        syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, _ROOM[name])
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
+    finally:
+        os.close(fd)
 
 
-def followers(path: str) -> list[int]:
+def followers(path: str, new: RunFiles | None = None) -> list[int]:
     """The descriptors by which the api follows a run: a connection to its control socket, closed
-    by the peer when the run is over; console and journal to read, cursor to write."""
+    by the peer when the run is over; console and journal to read, cursor to write. The connection
+    of a `new` run is handed over."""
     with stage("follow"), contextlib.ExitStack() as undo:
-        control = undo.enter_context(_connected(path) or _ended())
+        control = new.control if new else undo.enter_context(_connected(path) or _ended())
         fds = [control.fileno()]
         for name in ("console", "journal"):
             # A read that notes its time could wait for the disk, and the api reads in its loop.
             fds.append(os.open(f"{path}/{name}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC))
             undo.callback(os.close, fds[-1])
-        fds.append(cursor_files.open_for_api(path))
-        undo.callback(os.close, fds[-1])
+        if new is None or new.cursor is None:
+            fds.append(cursor_files.open_for_api(path))
+        else:
+            fds.append(os.dup(new.cursor))
         undo.pop_all()
         control.detach()
         return fds
@@ -153,7 +172,10 @@ def group(path: str) -> Group:
 
 def numbers(slot_path: str) -> list[int]:
     """The runs of a slot that have a directory."""
-    names = os.listdir(f"{slot_path}/runs") if os.path.isdir(f"{slot_path}/runs") else []
+    try:
+        names = os.listdir(f"{slot_path}/runs")
+    except FileNotFoundError:
+        return []
     return sorted(int(name) for name in names if name.isdecimal())
 
 
@@ -198,6 +220,7 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
             for name in _FILES:
                 if os.path.getsize(f"{path}/{name}"):  # else it has its room already
                     os.truncate(f"{path}/{name}", 0)
+                    _reserve(path, name)
             note(path, Group({}))
             os.unlink(f"{path}/control")
         except (OSError, StageError):

@@ -44,12 +44,15 @@ SLACK = 4 * MIB
 """The counters of the kernel may be late by some pages of each CPU."""
 
 
-def join(hierarchy: Hierarchy, slot: Slot, run: int, share: RunShare) -> None:
-    """Bound the group of `slot` for a run that is about to begin, too. Raises StageError."""
+def join(
+    hierarchy: Hierarchy, slot: Slot, run: int, share: RunShare, is_warm: bool = False
+) -> None:
+    """Bound the group of `slot` for a run that is about to begin, too. `is_warm`: the init of an
+    earlier run waits in its group for this one. Raises StageError."""
     over = [one for number, one in slot.shares.items() if _is_over(slot, number, share)]
     slot.shares[run] = share
     held = sum(one.group.shared_memory() for one in over)
-    _bound(hierarchy, slot, held)
+    _bound(hierarchy, slot, held, is_warm)
 
 
 def leave(hierarchy: Hierarchy, slot: Slot, run: int) -> None:
@@ -66,14 +69,16 @@ def _is_over(slot: Slot, run: int, beginning: RunShare) -> bool:
     return run not in slot.runs or not (slot.shares[run].terminal or beginning.terminal)
 
 
-def _bound(hierarchy: Hierarchy, slot: Slot, held: int) -> None:
-    """Write the bounds of the slot's runs. `held` is the memory of runs that are over."""
+def _bound(hierarchy: Hierarchy, slot: Slot, held: int, is_warm: bool = False) -> None:
+    """Write the bounds of the slot's runs. `held` is the memory of runs that are over. While a
+    process `is_warm` below the group, nobody can have made that anew."""
     files = GroupFiles(hierarchy.slot_dirs(slot.number))
     shares = slot.shares.values()
     highest = max(share.limits.memory for share in shares)
     memory = _pages(highest + OWN_MEMORY * len(shares) + min(held, highest))
     quota_us = int(max(share.limits.cpus for share in shares) * PERIOD_US)
-    wanted = files.identity(), memory, quota_us
+    identity = slot.bounds[0] if is_warm and slot.bounds else files.identity()
+    wanted = identity, memory, quota_us
     if slot.bounds == wanted:  # the kernel has them from the run before
         return
     may_lower = slot.runs.keys() <= slot.shares.keys()

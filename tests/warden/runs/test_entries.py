@@ -69,6 +69,21 @@ def test_sessions_that_take_turns_find_their_jails_although_there_are_too_many_o
     assert runs.entries.warm(tenancies[2]) is None
 
 
+def test_next_run_waits_a_moment_for_the_jail_of_the_run_before(
+    stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client learns of the end of a run before its shim has cleared the jail."""
+    tenancies = [tenancy(number) for number in range(3)]
+    runs = Claimed(tenancies, stack)
+    messages.send(runs.claimed[0].end, {"warm": 1})
+    assert runs.entries.warm(tenancies[0]) is runs.claimed[0]
+    runs.claimed[1].end.close()  # it has ended
+    assert runs.entries.warm(tenancies[1]) is None
+    monkeypatch.setattr(entries, "SOON_S", 0.0)
+    assert runs.entries.warm(tenancies[2]) is None
+    assert [one.state for one in runs.claimed] == ["warm", "gone", "claimed"]
+
+
 def test_warm_jails_of_a_small_host_leave_memory_for_runs() -> None:
     assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 18, 36, 64, 64]
 
