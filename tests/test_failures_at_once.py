@@ -20,13 +20,16 @@ def test_bad():
 """
 
 
-@pytest.mark.parametrize("parallel", [(), ("-n", "2")], ids=["one process", "two workers"])
+@pytest.mark.parametrize(
+    "parallel", [(), ("-p", "xdist.plugin", "-n", "1")], ids=["one process", "a worker"]
+)
 def test_failure_is_printed_once_and_before_the_summary(
     tmp_path: Path, parallel: tuple[str, ...]
 ) -> None:
     (tmp_path / "test_two.py").write_text(TESTS)
     outer = {name for name in os.environ if "XDIST" in name}
     variables = {name: os.environ[name] for name in os.environ.keys() - outer}
+    variables["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # their import is most of the time
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.failures_at_once", "-p", "no:cacheprovider",
          "--rootdir", str(tmp_path), "--no-summary", *parallel, str(tmp_path)],

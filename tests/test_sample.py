@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sandboxd import runtimes
 from sandboxd.config import settings, toml_file
 from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.warden.shared_resources import compile_filters
+
+from .each_case import each_case
 
 SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
 
@@ -86,9 +86,7 @@ def lines() -> Iterator[tuple[str, str]]:
             text = ""
 
 
-@pytest.mark.parametrize(
-    ("table", "text"), list(lines()), ids=lambda part: str(part).partition(" ")[0]
-)
+@each_case(("table", "text"), lines())
 def test_daemon_takes_each_setting_of_the_sample_alone(
     tmp_path: Path, table: str, text: str
 ) -> None:
@@ -96,7 +94,8 @@ def test_daemon_takes_each_setting_of_the_sample_alone(
     path.write_text(f"{table}\n{text}")
     loaded = toml_file.load(str(path))
     compile_filters(loaded)
-    runtimes.load(loaded)
+    if (loaded.runtimes, loaded.rootfs) != (settings.Config().runtimes, settings.Config().rootfs):
+        runtimes.load(loaded)
 
 
 def test_values_in_the_documentation_are_the_defaults() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([
-    "tests.api.serve",
+    "tests.api.serve", "tests.api.prepared",
     # uvicorn imports these by name when it starts
     "uvicorn.lifespan.on", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.loops.asyncio",
 ])  # fmt: skip

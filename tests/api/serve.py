@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import socket
 import sys
 from pathlib import Path
 
-from sandboxd import log
-from sandboxd.api import server, uvicorn_servers
+from sandboxd import log, runtimes
+from sandboxd.api import app, server, uvicorn_servers
 from sandboxd.api.operation import health
+from sandboxd.api.routes.table import ROUTES
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
 from sandboxd.api.start import ApiStart
 from sandboxd.config import toml_file
-from sandboxd.config.settings import RuntimeConfig
+from sandboxd.config.settings import Config, RuntimeConfig
 from sandboxd.runs import polling
+from sandboxd.runtimes import catalogue
 
 from . import moved_clock
 from .fake_shim import KEEP
@@ -55,6 +58,24 @@ def _shorten_waits() -> None:
     uvicorn_servers.DRAINED_S = 0.5
 
 
+@functools.cache
+def _catalogue() -> runtimes.Runtimes:
+    """The runtimes of all servers: to look for their tools takes a third of a server's start."""
+    return catalogue.load(Config(runtimes=RUNTIMES))
+
+
+def _load(*_: object, **__: object) -> runtimes.Runtimes:
+    """The same as sandboxd.runtimes.load here, as no test has a [rootfs] or [runtimes]."""
+    return _catalogue()
+
+
+def prepare() -> None:
+    """Make the parts that the servers which are forked from this process have in common."""
+    _catalogue()
+    for route in ROUTES:
+        app.starlette_route(route)  # Python remembers its regular expression
+
+
 def _count_sweeps(base: Path) -> None:
     """Let tests wait until the reaper has looked at all sessions: BASE/sweeps has one byte for
     each time that it has begun to."""
@@ -75,6 +96,7 @@ def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) ->
     moved_clock.obey(base)
     _shorten_waits()
     _count_sweeps(base)
+    runtimes.load = _load
     log.setup("json", "info", "api")
     settings = base / "config.json"
     tables = json.loads(settings.read_text()) if settings.exists() else {}

@@ -6,6 +6,7 @@ it fails the test.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from .bad_requests import assert_problem
 from .conftest import Server
 
 NAME = "of-the-owner"
+
+Clients = dict[str, httpx.Client]
 
 STRANGERS = itertools.count(BOB)
 """Users of the host who own nothing yet."""
@@ -192,30 +195,35 @@ def references() -> list[tuple[str, str, Row, str]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def clients(server: Server) -> Clients:
+    """A client without a key, and one each with that of another owner, an owner, an admin."""
+    keys = {name: server.keypair(admin=name == "admin") for name in ("other", "owner", "admin")}
+    return {name: server.signed(keys.get(name)) for name in ("stranger", *keys)}
+
+
 @each_case(("method", "path", "row", "by"), references())
 def test_route_refuses_strangers_and_other_owners(
-    server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
+    clients: Clients, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
+    stranger, other = clients["stranger"], clients["other"]
     path = path.format(**(owned if by == "UUID" else dict.fromkeys(owned, NAME)))
     row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned["ref"])))
-    keypair = server.keypair()
-    with server.signed(None) as stranger:
-        assert_problem(ask(stranger, method, path, row), 401, "/auth-failed")
-        forged = Signed(keypair.access_key, keypair.secret_key[::-1])
-        assert_problem(ask(stranger, method, path, row, forged), 401, "/auth-failed")
-    with server.signed(keypair) as other:
-        answer = ask(other, method, path, row)
-        assert answer.status_code == row.other, answer.text
-        if row.other == 404:
-            assert_problem(answer, 404, "/object-not-found")
-        else:
-            assert not any(mine in answer.text for mine in (NAME, *owned.values()))
+    assert_problem(ask(stranger, method, path, row), 401, "/auth-failed")
+    assert isinstance(other.auth, Signed)
+    forged = Signed(other.auth.access_key, other.auth.secret_key[::-1])
+    assert_problem(ask(stranger, method, path, row, forged), 401, "/auth-failed")
+    answer = ask(other, method, path, row)
+    assert answer.status_code == row.other, answer.text
+    if row.other == 404:
+        assert_problem(answer, 404, "/object-not-found")
+    else:
+        assert not any(mine in answer.text for mine in (NAME, *owned.values()))
 
 
 @each_case(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
-def test_open_route_serves_strangers(server: Server, method: str, path: str, row: Row) -> None:
-    with server.signed(None) as stranger:
-        assert ask(stranger, method, path, row).status_code == row.other
+def test_open_route_serves_strangers(clients: Clients, method: str, path: str, row: Row) -> None:
+    assert ask(clients["stranger"], method, path, row).status_code == row.other
 
 
 def named(row: Row, owner: str) -> Row:
@@ -224,31 +232,42 @@ def named(row: Row, owner: str) -> Row:
 
 @each_case(("method", "path", "row"), rows(Access.OWNER))
 def test_caller_without_admin_rights_cannot_act_for_another_owner(
-    server: Server, owned: dict[str, str], method: str, path: str, row: Row
+    clients: Clients, owned: dict[str, str], method: str, path: str, row: Row
 ) -> None:
     row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned["ref"])))
-    with server.signed(server.keypair()) as other:
-        answer = ask(other, method, path.format(**owned), named(row, owned["owner"]))
-        assert_problem(answer, 403, "/insufficient-privilege")
+    answer = ask(clients["other"], method, path.format(**owned), named(row, owned["owner"]))
+    assert_problem(answer, 403, "/insufficient-privilege")
 
 
 @each_case(("method", "path", "row"), rows(Access.OWNER))
 def test_admin_who_acts_for_an_owner_gets_the_owners_response(
-    server: Server, method: str, path: str, row: Row
+    clients: Clients, method: str, path: str, row: Row
 ) -> None:
+    owner = clients["owner"]
+    assert isinstance(owner.auth, Signed)
     answers = []
-    for by_admin in (False, True):
-        owner = server.keypair()
-        asking = server.keypair(admin=True) if by_admin else owner
-        with server.signed(owner) as own, server.signed(asking) as client:
-            session = own.post("/session", json={"image": "c", "name": NAME}).json()["sessionId"]
-            folder = own.post("/folders", json={"name": NAME, "quota": "16m"}).json()["id"]
-            body = json.loads(json.dumps(row.json).replace("REF", session))
-            wanted = named(replace(row, json=body), owner.access_key)
-            answers.append(status(client, method, path.format(ref=session, name=folder), wanted))
-            own.delete(f"/session/{session}")
+    for client in (owner, clients["admin"]):
+        with subject(owner, path) as names:
+            body = json.loads(json.dumps(row.json).replace("REF", names.get("ref", "")))
+            wanted = named(replace(row, json=body), owner.auth.access_key)
+            answers.append(status(client, method, path.format(**names), wanted))
     assert answers[0] == answers[1]
     assert answers[0] not in (401, 403)
+
+
+@contextlib.contextmanager
+def subject(owner: httpx.Client, path: str) -> Iterator[dict[str, str]]:
+    """A session of the owner, or a folder if the route is about folders, by the name of the
+    parameter in paths."""
+    if path.startswith("/folders"):
+        folder = owner.post("/folders", json={"name": NAME, "quota": "16m"}).json()
+        yield {"name": folder["id"]}
+        for each in owner.get("/folders").json():
+            assert owner.delete(f"/folders/{each['id']}").status_code == 204
+    else:
+        session = owner.post("/session", json={"image": "c", "name": NAME}).json()
+        yield {"ref": session["sessionId"]}
+        owner.delete(f"/session/{session['sessionId']}")
 
 
 def status(client: httpx.Client, method: str, path: str, row: Row) -> int:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,6 @@ import pytest
 
 from sandboxd.warden.runs.cgroups import own_name, places
 
-from ..http_clients import unix_client
 from ..waiting import PATIENCE_S, until
 from .daemon import ROOT, Daemon, run, running
 from .own_leaks import first_uid
@@ -49,60 +49,52 @@ def with_sleep(daemon: Daemon) -> dict[str, int] | None:
     return now if "sleep\x0030" in now else None
 
 
-def test_processes_are_those_of_the_picture(folder: Path) -> None:
+def test_processes_are_those_of_the_picture(daemon: Daemon, http: httpx.Client) -> None:
     pool = {"sandboxd: spawner": 0, "sandboxd: prepared": 0}
     idle = {"sandboxd: warden": 0, "sandboxd: api": first_uid() - 1} | pool
-    with running(folder) as daemon, daemon.client() as http:
-        until(lambda: processes(daemon) == idle)
-        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-        assert processes(daemon) == idle
-        call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
-        http.post(f"/session/{id}", json=call)
-        titles = until(lambda: with_sleep(daemon))
-        uid = titles["sandboxd: init"]
-        assert uid >= first_uid()
-        shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
-        assert titles == idle | shim | {"sleep\x0030": uid}
-        http.delete(f"/session/{id}")
-        until(lambda: processes(daemon) == idle)
+    until(lambda: processes(daemon) == idle)
+    id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    assert processes(daemon) == idle
+    call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
+    http.post(f"/session/{id}", json=call)
+    titles = until(lambda: with_sleep(daemon))
+    uid = titles["sandboxd: init"]
+    assert uid >= first_uid()
+    shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
+    assert titles == idle | shim | {"sleep\x0030": uid}
+    http.delete(f"/session/{id}")
+    until(lambda: processes(daemon) == idle)
 
 
-def test_api_has_no_privileges(folder: Path) -> None:
-    with running(folder) as daemon:
-        assert daemon.process
-        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
-        pid = Path("/proc", children.read_text().split()[0])
-        assert (pid / "cmdline").read_bytes().startswith(b"sandboxd: api")
-        status = dict(
-            line.split(":\t", 1)
-            for line in (pid / "status").read_text().splitlines()
-            if ":\t" in line
-        )
-        assert all(int(status[f"Cap{s}"], 16) == 0 for s in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
-        assert status["NoNewPrivs"] == "1"
-        assert status["Groups"].strip() == ""
+def test_api_has_no_privileges(daemon: Daemon) -> None:
+    pid = Path("/proc", str(daemon.api))
+    assert (pid / "cmdline").read_bytes().startswith(b"sandboxd: api")
+    status = dict(
+        line.split(":\t", 1) for line in (pid / "status").read_text().splitlines() if ":\t" in line
+    )
+    assert all(int(status[f"Cap{s}"], 16) == 0 for s in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
+    assert status["NoNewPrivs"] == "1"
+    assert status["Groups"].strip() == ""
 
 
-def test_sessions_and_files_survive_a_restart(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "python", "name": "kept"})
-            run(http, "kept", {"exec": "echo here > file"})
-        assert daemon.stop() == 0
-        daemon.start()
-        with daemon.client() as http:
-            assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "here\n"
-            assert http.delete("/session/kept").status_code == 200
+@pytest.mark.usefixtures("lasting")
+def test_socket_goes_and_sessions_and_files_survive_a_restart(daemon: Daemon) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "python", "name": "kept"})
+        run(http, "kept", {"exec": "echo here > file"})
+    assert daemon.stop() == 0
+    assert not (daemon.folder / "api.sock").exists()
+    daemon.start()
+    with daemon.client() as http:
+        assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "here\n"
+        assert http.delete("/session/kept").status_code == 200
 
 
-def test_default_socket_is_for_root_alone(folder: Path) -> None:
-    with running(folder):
-        mode = os.stat(folder / "api.sock").st_mode
-        assert stat.S_ISSOCK(mode)
-        assert stat.S_IMODE(mode) == 0o600
-        with unix_client(folder / "api.sock") as http:
-            assert http.get("/").json()["version"] == "v7.20230615"
-    assert not (folder / "api.sock").exists()
+def test_default_socket_is_for_root_alone(daemon: Daemon, root: httpx.Client) -> None:
+    mode = os.stat(daemon.folder / "api.sock").st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert root.get("/").json()["version"] == "v7.20230615"
 
 
 @pytest.mark.parametrize(
@@ -130,8 +122,8 @@ def test_mistakes_are_one_line_and_exit_2(options: list[str], message: str) -> N
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("to", ["the daemon", "all its processes"])
-def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str) -> None:
+@pytest.mark.parametrize(("to", "first"), [("the daemon", 100), ("all its processes", 160)])
+def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str, first: int) -> None:
     daemon = Daemon(folder)
     listen = f"unix:{folder}/api.sock"
     command = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", listen]
@@ -139,7 +131,7 @@ def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str) 
     early, own = 0, own_name(str(daemon.state))
     # A start takes half a second, and longer on a busy machine: 0 is the moment when the daemon has
     # made its first directory.
-    for delay in (*range(100, 700, 60), 0):
+    for delay in (*range(first, 700, 120), 0):
         with subprocess.Popen(
             command, env=daemon.environ, stdout=subprocess.PIPE, start_new_session=True
         ) as starting:
@@ -194,25 +186,25 @@ def test_sigterm_reaches_an_api_that_has_just_been_forked(folder: Path) -> None:
             starting.terminate()
 
 
-def test_second_daemon_on_the_same_socket_is_refused(folder: Path) -> None:
-    with running(folder):
-        other = Daemon(folder)
-        with pytest.raises(AssertionError, match="exit status 2"):
-            other.start()
+def test_second_daemon_on_the_same_socket_is_refused(daemon: Daemon) -> None:
+    other = Daemon(daemon.folder)
+    with pytest.raises(AssertionError, match="exit status 2"):
+        other.start()
 
 
-def test_second_daemon_on_the_same_state_is_refused_and_harms_nothing(folder: Path) -> None:
-    with running(folder) as daemon, daemon.client() as http:
-        http.post("/session", json={"image": "c", "name": "kept"})
-        other = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", "127.0.0.1:0"]
-        done = subprocess.run(
-            [*other, "--auth", "none", "--state-dir", str(daemon.state)],
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "another sandboxd uses it" in done.stderr
-        assert run(http, "kept", {"exec": "echo there"}).text("stdout") == "there\n"
+def test_second_daemon_on_the_same_state_is_refused_and_harms_nothing(
+    daemon: Daemon, session: Callable[..., str], http: httpx.Client
+) -> None:
+    id = session()
+    other = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(
+        [*other, "--auth", "none", "--state-dir", str(daemon.state)],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another sandboxd uses it" in done.stderr
+    assert run(http, id, {"exec": "echo there"}).text("stdout") == "there\n"
 
 
 def test_file_in_the_place_of_the_socket_is_not_replaced(folder: Path) -> None:

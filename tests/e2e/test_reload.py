@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -14,20 +15,30 @@ import pytest
 
 from ..users import ALICE, client_of
 from ..waiting import PATIENCE_S, until
-from .daemon import SLOTS, Daemon, configured, run
+from .conftest import passable
+from .daemon import SLOTS, Daemon, configured, run, slots_in_use
 
 
 class Kept(Daemon):
     """A daemon whose log can be read and whose configuration can be changed."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.first = (folder / "config.toml").read_text()
+        self.begin = 0  # where the log of the test begins
+
     def log(self) -> str:
-        """The daemon's log so far."""
-        return (self.folder / "log").read_text()
+        """The daemon's log since the test began."""
+        return (self.folder / "log").read_bytes()[self.begin :].decode()
 
     def reload(self, config: str) -> None:
         """Give it another configuration."""
+        self.take(configured(f'metrics = ""\n{config}\n{SLOTS}'))
+
+    def take(self, text: str) -> None:
+        """Let it read `text` as its configuration."""
         seen = self.settled()
-        text = configured(f'metrics = ""\n{config}\n{SLOTS}')
         (self.folder / "config.toml").write_text(text)
         assert self.process
         self.process.send_signal(signal.SIGHUP)
@@ -43,17 +54,41 @@ class Kept(Daemon):
         return self.log().count("config.refused") + self.log().count("config.in-use")
 
 
-@pytest.fixture
-def daemon(folder: Path) -> Iterator[Kept]:
-    daemon = Kept(folder)
-    daemon.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    daemon.start()
-    try:
+@contextlib.contextmanager
+def logging_daemon(socket: str = "") -> Iterator[Kept]:
+    """A daemon that ends without an error; `socket` is one more in its folder to listen on."""
+    with passable() as folder:
+        daemon = Kept(folder)
+        daemon.start(*(["--listen", f"unix:{folder}/{socket}"] if socket else []))
+        try:
+            yield daemon
+        finally:
+            status = daemon.stop() if daemon.process else 0
+            assert daemon.errors is not None
+            os.close(daemon.errors)
+        daemon.begin = 0
+        assert status == 0 and "Traceback" not in daemon.log()
+
+
+@pytest.fixture(scope="module")
+def of_the_module() -> Iterator[Kept]:
+    with logging_daemon() as daemon:
         yield daemon
-    finally:
-        status = daemon.stop() if daemon.process else 0
-        os.close(daemon.errors)
-    assert status == 0 and "Traceback" not in daemon.log()
+
+
+@pytest.fixture
+def daemon(of_the_module: Kept) -> Iterator[Kept]:
+    """A daemon that serves with its first configuration, and has no session of another test."""
+    daemon = of_the_module
+    if daemon.process is None:
+        (daemon.folder / "config.toml").write_text(daemon.first)
+        daemon.start()
+    elif (daemon.folder / "config.toml").read_text() != daemon.first:
+        daemon.take(daemon.first)
+    daemon.begin = (daemon.folder / "log").stat().st_size
+    yield daemon
+    daemon.purge()
+    until(lambda: not slots_in_use(daemon.state))
 
 
 def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
@@ -74,14 +109,9 @@ def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
 
 
 @pytest.mark.root
-def test_groups_of_admins_change_without_a_restart_and_an_unknown_one_is_refused(
-    folder: Path,
-) -> None:
-    daemon = Kept(folder)
-    daemon.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    path = f"{folder}/ci.sock"
-    daemon.start("--listen", f"unix:{path}?group={ALICE}")
-    try:
+def test_groups_of_admins_change_without_a_restart_and_an_unknown_one_is_refused() -> None:
+    with logging_daemon(f"ci.sock?group={ALICE}") as daemon:
+        path = f"{daemon.folder}/ci.sock"
         statuses = []
         for groups in ("", f'"{ALICE}"', '"no-such-group"', '"root"'):
             daemon.reload(f"admin_groups = [{groups}]")
@@ -89,9 +119,6 @@ def test_groups_of_admins_change_without_a_restart_and_an_unknown_one_is_refused
                 statuses.append(alice.get("/admin/drain").status_code)
         assert statuses == [403, 200, 200, 403]
         assert "this host has no group 'no-such-group'" in daemon.log()
-    finally:
-        assert daemon.stop() == 0
-        os.close(daemon.errors)
 
 
 def test_hangup_during_the_start_does_not_end_it(daemon: Kept) -> None:
@@ -145,6 +172,7 @@ def test_missing_file_is_refused(daemon: Kept) -> None:
     until(lambda: "config.refused" in daemon.log())
     with daemon.client() as http:
         assert http.get("/").status_code == 200
+    (daemon.folder / "config.toml").write_text(daemon.first)
 
 
 def test_what_needs_a_restart_is_named_and_stays(daemon: Kept) -> None:
@@ -188,6 +216,7 @@ def test_drain_ends_what_ignores_sigterm(daemon: Kept, monkeypatch: pytest.Monke
         assert "being drained" in verdict["advice"]
         until(lambda: bool(http.get("/admin/drain").json()["drained"]))
         assert http.post("/session", json={"image": "bash"}).status_code == 503
+        assert not http.post("/admin/drain", json={"undo": True}).json()["draining"]
 
 
 def test_stop_waits_for_what_runs_if_configured(daemon: Kept) -> None:

@@ -12,11 +12,13 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import SLOTS, Daemon, configured, run, running, sessions_of, slots_in_use
+from .daemon import SLOTS, Daemon, configured, run, sessions_of, slots_in_use
 from .own_leaks import ancestors, process_titles
 
 SECRET = b"of a session that no client knows"
 CONFIG = f"[scratch]\nspares = 2\n{SLOTS}"
+
+pytestmark = pytest.mark.usefixtures("lasting")
 
 
 def spares(daemon: Daemon) -> list[Path]:
@@ -64,9 +66,9 @@ def job_processes(daemon: Daemon) -> list[int]:
 
 
 def test_kill_of_job_processes_at_work_costs_neither_slot_nor_session(
-    folder: Path,
+    daemon: Daemon,
 ) -> None:
-    with running(folder, CONFIG) as daemon, daemon.client() as http:
+    with daemon.client() as http:
         two_spares(daemon)
         create(http, "kept")
         create(http, "gone")
@@ -88,119 +90,112 @@ def test_kill_of_job_processes_at_work_costs_neither_slot_nor_session(
 
 @pytest.mark.parametrize("victim", ["warden", "api", "both", "neither"])
 def test_daemon_that_ends_with_spares_waiting_leaves_its_session_and_no_other_slot(
-    folder: Path, victim: str
+    daemon: Daemon, victim: str
 ) -> None:
-    with running(folder, CONFIG) as daemon:
-        two_spares(daemon)
-        with daemon.client() as http:
-            id = create(http, "kept")
-            run(http, "kept", {"exec": "echo precious > f"})
-        two_spares(daemon)
-        daemon.end(victim)
-        if victim == "neither":
-            assert sorted(sessions_of(daemon.state)) == slots_in_use(daemon.state)
-            assert not spares(daemon)
-        daemon.start()
-        two_spares(daemon)
-        assert list(sessions_of(daemon.state).values()) == [id]
-        assert len(devices(daemon)) == 3
-        with daemon.client() as http:
-            assert run(http, "kept", {"exec": "cat f"}).text("stdout") == "precious\n"
-            http.delete("/session/kept").raise_for_status()
+    two_spares(daemon)
+    with daemon.client() as http:
+        id = create(http, "kept")
+        run(http, "kept", {"exec": "echo precious > f"})
+    two_spares(daemon)
+    daemon.end(victim)
+    if victim == "neither":
+        assert sorted(sessions_of(daemon.state)) == slots_in_use(daemon.state)
+        assert not spares(daemon)
+    daemon.start()
+    two_spares(daemon)
+    assert list(sessions_of(daemon.state).values()) == [id]
+    until(lambda: len(devices(daemon)) == 3)
+    with daemon.client() as http:
+        assert run(http, "kept", {"exec": "cat f"}).text("stdout") == "precious\n"
+        http.delete("/session/kept").raise_for_status()
 
 
 def test_spare_that_was_claimed_and_not_recorded_is_removed_at_the_next_start(
-    folder: Path,
+    daemon: Daemon,
 ) -> None:
     """The daemon was killed between the claim and the note in the database."""
-    with running(folder, CONFIG) as daemon:
-        claimed = two_spares(daemon)[0]
-        daemon.end("both")
-        session = str(uuid.uuid4())
-        (claimed / "session").write_text(session)
-        with (claimed / "image").open("r+b") as image:
+    claimed = two_spares(daemon)[0]
+    daemon.end("both")
+    session = str(uuid.uuid4())
+    (claimed / "session").write_text(session)
+    with (claimed / "image").open("r+b") as image:
+        image.seek(1 << 29)
+        image.write(SECRET)
+    daemon.start()
+    two_spares(daemon)
+    assert sessions_of(daemon.state) == {}
+    with daemon.client() as http:
+        report = http.get("/admin/leaks").json()
+        assert report["strays"] == [] and report["slots"] == []
+    for slot in spares(daemon):
+        with (slot / "image").open("rb") as image:
             image.seek(1 << 29)
-            image.write(SECRET)
-        daemon.start()
-        two_spares(daemon)
-        assert sessions_of(daemon.state) == {}
-        with daemon.client() as http:
-            report = http.get("/admin/leaks").json()
-            assert report["strays"] == [] and report["slots"] == []
-        for slot in spares(daemon):
-            with (slot / "image").open("rb") as image:
-                image.seek(1 << 29)
-                assert image.read(len(SECRET)) != SECRET, "a later session would get its data"
+            assert image.read(len(SECRET)) != SECRET, "a later session would get its data"
 
 
 def test_session_whose_claim_a_power_cut_has_taken_is_lost_and_gets_no_spare(
-    folder: Path,
+    daemon: Daemon,
 ) -> None:
-    with running(folder, CONFIG) as daemon:
-        two_spares(daemon)
-        with daemon.client() as http:
-            create(http, "lost")
-        (slot,) = sessions_of(daemon.state)
-        daemon.end("both")
-        (daemon.state / "slots" / slot / "session").write_text(" " * 36)
-        daemon.start()
-        two_spares(daemon)
-        with daemon.client() as http:
-            assert http.get("/session/lost").status_code == 404
-            create(http, "lost")
-            http.delete("/session/lost").raise_for_status()
+    two_spares(daemon)
+    with daemon.client() as http:
+        create(http, "lost")
+    (slot,) = sessions_of(daemon.state)
+    daemon.end("both")
+    (daemon.state / "slots" / slot / "session").write_text(" " * 36)
+    daemon.start()
+    two_spares(daemon)
+    with daemon.client() as http:
+        assert http.get("/session/lost").status_code == 404
+        create(http, "lost")
+        http.delete("/session/lost").raise_for_status()
 
 
 @pytest.mark.parametrize("removed", [("session",), ("session", "image")])
 def test_deletion_that_a_kill_has_cut_short_is_completed_at_the_next_start(
-    folder: Path, removed: tuple[str, ...]
+    daemon: Daemon, removed: tuple[str, ...]
 ) -> None:
     """The daemon was killed between the moment that the name left the disk and the removal."""
-    with running(folder, CONFIG) as daemon:
-        two_spares(daemon)
-        with daemon.client() as http:
-            id = create(http, "gone")
-            create(http, "kept")
-        (slot,) = [slot for slot, name in sessions_of(daemon.state).items() if name == id]
-        daemon.end("both")
-        for name in removed:
-            (daemon.state / "slots" / slot / name).unlink()
-        daemon.start()
-        two_spares(daemon)
-        assert len(devices(daemon)) == 3
-        with daemon.client() as http:
-            assert http.get("/session/gone").status_code == 404
-            http.delete("/session/kept").raise_for_status()
+    two_spares(daemon)
+    with daemon.client() as http:
+        id = create(http, "gone")
+        create(http, "kept")
+    (slot,) = [slot for slot, name in sessions_of(daemon.state).items() if name == id]
+    daemon.end("both")
+    for name in removed:
+        (daemon.state / "slots" / slot / name).unlink()
+    daemon.start()
+    two_spares(daemon)
+    until(lambda: len(devices(daemon)) == 3)
+    with daemon.client() as http:
+        assert http.get("/session/gone").status_code == 404
+        http.delete("/session/kept").raise_for_status()
 
 
 @pytest.mark.parametrize("moment", range(4))
-def test_kill_while_sessions_come_and_go_leaves_nothing(folder: Path, moment: int) -> None:
-    with running(folder, CONFIG) as daemon:
-        two_spares(daemon)
-        with daemon.client() as http:
-            for number in range(6):  # faster than spares are made
-                create(http, f"session-{number}")
-            for number in range(6 - moment):
-                http.delete(f"/session/session-{number}").raise_for_status()
-        daemon.end(["both", "warden", "both", "api"][moment])
-        daemon.start()
-        two_spares(daemon)
-        assert len(sessions_of(daemon.state)) == moment
-        until(lambda: len(devices(daemon)) == moment + 2)
-        with daemon.client() as http:
-            assert http.get("/admin/leaks").json()["strays"] == []
-            for number in range(6 - moment, 6):
-                http.delete(f"/session/session-{number}").raise_for_status()
+def test_kill_while_sessions_come_and_go_leaves_nothing(daemon: Daemon, moment: int) -> None:
+    two_spares(daemon)
+    with daemon.client() as http:
+        for number in range(6):  # faster than spares are made
+            create(http, f"session-{number}")
+        for number in range(6 - moment):
+            http.delete(f"/session/session-{number}").raise_for_status()
+    daemon.end(["both", "warden", "both", "api"][moment])
+    daemon.start()
+    two_spares(daemon)
+    assert len(sessions_of(daemon.state)) == moment
+    until(lambda: len(devices(daemon)) == moment + 2)
+    with daemon.client() as http:
+        assert http.get("/admin/leaks").json()["strays"] == []
+        for number in range(6 - moment, 6):
+            http.delete(f"/session/session-{number}").raise_for_status()
 
 
-def test_reload_changes_the_number_and_the_size_of_spares(folder: Path) -> None:
-    with running(folder, CONFIG) as daemon:
-        two_spares(daemon)
+def test_reload_changes_the_number_and_the_size_of_spares(daemon: Daemon) -> None:
+    first = (daemon.folder / "config.toml").read_text()
+    two_spares(daemon)
+    try:
         for scratch, number in (("spares = 0", 0), ("spares = 1\nsize = 67108864", 1)):
-            config = f'metrics = ""\n[scratch]\n{scratch}\n{SLOTS}'
-            (folder / "config.toml").write_text(configured(config))
-            assert daemon.process
-            daemon.process.send_signal(signal.SIGHUP)
+            reload(daemon, configured(f'metrics = ""\n[scratch]\n{scratch}\n{SLOTS}'))
             while len(spares(daemon)) != number or slots_in_use(daemon.state):
                 until(lambda: not slots_in_use(daemon.state))
         assert (spares(daemon)[0] / "image").stat().st_size == 64 << 20
@@ -208,3 +203,11 @@ def test_reload_changes_the_number_and_the_size_of_spares(folder: Path) -> None:
             create(http, "small")
             assert run(http, "small", {"exec": "df -k . | tail -1"}).exits[-1] == 0
             http.delete("/session/small").raise_for_status()
+    finally:
+        reload(daemon, first)
+
+
+def reload(daemon: Daemon, config: str) -> None:
+    (daemon.folder / "config.toml").write_text(config)
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGHUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from collections.abc import Sequence
 
 import hypothesis
 from hypothesis import strategies as st
@@ -52,25 +53,33 @@ def holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
     return is_wrong(condition, arguments[condition.index])
 
 
-EDGES = sorted(
-    {0, 1, 0xFFFFFFFF, 1 << 31}
-    | {v + d & 0xFFFFFFFF for c in CONDITIONS for v in (*c.values, c.mask) for d in (-1, 0, 1)}
-    | {c.where[1] for c in CONDITIONS if c.where}
-    | {1 << bit for bit in range(32)}
-)
-"""The values of arguments at which an answer may change, and their neighbours."""
+def edges(conditions: Sequence[Condition]) -> list[int]:
+    """The values of arguments at which an answer may change, and their neighbours."""
+    return sorted(
+        {0, 1, 0xFFFFFFFF, 1 << 31}
+        | {v + d & 0xFFFFFFFF for c in conditions for v in (*c.values, c.mask) for d in (-1, 0, 1)}
+        | {c.where[1] for c in conditions if c.where}
+        | {1 << bit for bit in range(32)}
+    )
 
-CORE_EDGES = sorted({v for c in CONDITIONS for v in c.values} | {0, 3})
-"""The values that conditions compare with."""
+
+def core_edges(conditions: Sequence[Condition]) -> list[int]:
+    """The values that conditions compare with."""
+    places = {c.where[1] for c in conditions if c.where}
+    return sorted({v for c in conditions for v in c.values} | places | {0, 3})
+
+
+EDGES = edges(CONDITIONS)
 
 
 @each_case("call", sorted({c.call for c in CONDITIONS}))
 def test_call_with_conditions_is_judged_as_the_profile_says_at_every_edge(call: str) -> None:
     number = NUMBERS[call]
-    indexes = {c.index for c in CONDITIONS if c.call == call}
-    indexes |= {c.where[0] for c in CONDITIONS if c.call == call and c.where}
+    own = [c for c in CONDITIONS if c.call == call]
+    indexes = {c.index for c in own} | {c.where[0] for c in own if c.where}
     for index, other in itertools.product(sorted(indexes), repeat=2):
-        for value, beside in itertools.product(EDGES, CORE_EDGES if index != other else (0,)):
+        besides = core_edges(own) if index != other else (0,)
+        for value, beside in itertools.product(EDGES if index == other else edges(own), besides):
             arguments = list(plain(call))
             arguments[other], arguments[index] = beside, value
             assert judged(number, tuple(arguments)) == expected(number, tuple(arguments))
