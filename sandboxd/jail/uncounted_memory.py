@@ -14,7 +14,10 @@ UNCOUNTED = {
     _IPV6: {
         "IPV6_2292PKTOPTIONS": 6, "IPV6_FLOWLABEL_MGR": 32, "IPV6_RTHDR": 57,
     },
-    _TCP: {"TCP_MD5SIG": 14, "TCP_ULP": 31, "TCP_MD5SIG_EXT": 32},
+    _TCP: {
+        "TCP_MD5SIG": 14, "TCP_ULP": 31, "TCP_MD5SIG_EXT": 32, "TCP_AO_ADD_KEY": 38,
+        "TCP_AO_INFO": 40,
+    },
 }  # fmt: skip
 """Options of sockets for which the kernel takes memory that no cgroup counts, of each socket up to
 128 KiB (net.core.optmem_max): 1,500 sockets had 90 MB with 4 MB of their run's memory. Flow labels

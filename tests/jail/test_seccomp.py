@@ -102,6 +102,10 @@ ARGUMENTS: list[tuple[str, tuple[int, ...], int]] = [
     *(("setsockopt", (3, 1, n), 0x50000 | errno.EINVAL) for n in (26, 50, 51, 52)),
     ("setsockopt", (3, 41, 26), ALLOW),  # IPV6_V6ONLY has the number of SO_ATTACH_FILTER
     ("setsockopt", (3, 1, 9), ALLOW),  # SO_KEEPALIVE
+    *(("setsockopt", (3, 6, n), 0x50000 | errno.ENOPROTOOPT) for n in (14, 31, 32, 38, 40)),
+    *(("setsockopt", (3, 41, n), 0x50000 | errno.ENOPROTOOPT) for n in (6, 32, 57)),
+    ("setsockopt", (3, 0, 38), NOTIFY),  # IP_BLOCK_SOURCE has the number of TCP_AO_ADD_KEY
+    ("setsockopt", (3, 6, 1), ALLOW),  # TCP_NODELAY
     ("prlimit64", (1, 7), NOTIFY),  # of init
     ("sched_setaffinity", (1,), NOTIFY),
     ("sched_setscheduler", (1,), NOTIFY),

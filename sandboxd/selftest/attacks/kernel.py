@@ -59,6 +59,9 @@ ATTACKS = (
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
             key = struct.pack("HH4s120xBBHi80s", 2, 0, bytes([127, 0, 0, 1]), 0, 0, 4, 0, b"keys")
             refused("keys of TCP", lambda: sock.setsockopt(6, 14, key), errno.ENOPROTOOPT)
+            for option in (38, 40):  # of TCP_AO, which most kernels do not have
+                refused(f"TCP option {option}", lambda: sock.setsockopt(6, option, bytes(280)),
+                        errno.ENOPROTOOPT)
         links = []
         def open_links():
             for _ in range(300):
