@@ -16,6 +16,7 @@ from sandboxd.jail import syscalls
 from sandboxd.selftest import host_view
 from sandboxd.selftest.attack import NAMES, Attack, AttackOutcome, Judgement, judge, source
 from sandboxd.selftest.runner import ATTACKS, PYTHON
+from sandboxd.warden.runs.connection_watch import ConnectionWatch
 from sandboxd.warden.runs.lock_watch import LockWatch
 from sandboxd.warden.runs.worker import Worker
 
@@ -46,14 +47,18 @@ class HostLook:
 
 
 @contextlib.contextmanager
-def locks_watched(workers: list[Worker]) -> Iterator[None]:
+def watched(workers: list[Worker]) -> Iterator[None]:
     """The runs of `workers` are watched as the warden's loop does."""
     over = threading.Event()
-    watch = LockWatch(lambda name, work, done, keep: done(work()), lambda: workers)
+    watches = [
+        kind(lambda name, work, done, keep: done(work()), lambda: workers)
+        for kind in (LockWatch, ConnectionWatch)
+    ]
 
     def look() -> None:
-        while not over.wait(watch.due_in()):
-            watch.maintain()
+        while not over.wait(min(watch.due_in() for watch in watches)):
+            for watch in watches:
+                watch.maintain()
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -81,7 +86,7 @@ def carry_out(
     if attack.kind == "leftovers":
         answers = []  # the host ends the shim while the program waits
     started: list[Worker] = []
-    with locks_watched(started):
+    with watched(started):
         result = sandbox.run(
             **steps, answers=answers, on_wait=look, while_running=started.append, **limits
         )

@@ -8,6 +8,7 @@ name of an interface, and the kernel then wants a route to the group.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -48,6 +49,18 @@ _ROUTE_V6 = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, _RTF_UP | _RTF_LOCAL, _LOOPBACK_IN
 COPIES = "/proc/sys/net/core/tstamp_allow_data"
 """Whether programs may have the kernel keep copies of what they send."""
 
+RECEIVE_MAX = 1 << 19
+"""Bytes that the kernel lets a buffer of TCP grow to. A loopback needs no more."""
+
+BOUNDS = (
+    ("/proc/sys/net/ipv4/tcp_rmem", b"4096 131072 %d" % RECEIVE_MAX),
+    ("/proc/sys/net/ipv4/tcp_max_tw_buckets", b"16384"),
+)
+"""Settings of the network namespace (tcp(7)) that bound memory which no cgroup counts: the buffer
+of a connection that nobody has accepted yet, and connections in TIME_WAIT. Those have 256 bytes
+each, and without a setting of their own a run could have half as many as the host has room for in
+its table of all connections."""
+
 
 def _ioctl(family: int, request: int, value: bytes) -> bytes:
     """An ioctl on a socket of this family; the kernel's answer (netdevice(7))."""
@@ -59,10 +72,11 @@ def _ioctl(family: int, request: int, value: bytes) -> bytes:
 
 
 def apply() -> None:
-    """Bring the loopback up, with multicast, and let no copies of packets wait in sockets."""
+    """Bring the loopback up, with multicast, and bound what waits in sockets."""
     with stage("network"):
         _ioctl(_INET, _SIOCSIFFLAGS, _UP)
         forbid_copies()
+        bound_memory()
     enable_multicast()
 
 
@@ -73,14 +87,22 @@ def forbid_copies() -> None:
     The setting is one of the namespace in newer kernels. In others it is absent here, and the
     operator can set it for the host.
     """
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        _write(COPIES, b"0")
+
+
+def bound_memory() -> None:
+    """Bound the memory of connections that are in no file."""
+    for setting, value in BOUNDS:
+        _write(setting, value)
+
+
+def _write(setting: str, value: bytes) -> None:
+    fd = os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        setting = os.open(COPIES, os.O_WRONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
-        return
-    try:
-        os.write(setting, b"0")
+        os.write(fd, value)
     finally:
-        os.close(setting)
+        os.close(fd)
 
 
 def enable_multicast() -> None:

@@ -67,3 +67,11 @@ ANONYMOUS_LOCKS_MAX = 64
 """Those of them on the inode that all eventfds, epolls, timers and the like of the host share. The
 kernel searches all locks of an inode when a descriptor of it is closed: 100,000 locks of one run
 took each such call of each program of the host 2 ms. Programs have no use for them."""
+
+CONNECTIONS_MAX = 32 << 20
+"""Bytes of a run's TCP connections that nobody has accepted yet. Ten thousand empty ones have as
+much, or a few hundred full ones."""
+ORPHANS_SHARE = 8
+"""The part of net.ipv4.tcp_max_orphans that a run may have: connections that were closed and still
+wait for the other end. When all together are more than that, the kernel resets each that somebody
+closes, and what was on its way is lost."""

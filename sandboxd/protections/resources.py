@@ -131,6 +131,26 @@ PROTECTIONS = (
         "CPUs, and the warden needs about half a second; while no daemon is there, nobody counts",
     ),
     Protection(
+        "connections in no file",
+        "a run of which 32 MiB of TCP connections wait to be accepted, or that has an eighth of "
+        "the connections that the host lets go on after they were closed, is ended: no cgroup "
+        "counts them; those in TIME_WAIT are bounded",
+        ("warden/runs/connection_watch.py", "warden/runs/connection_count.py",
+         "host/tcp_sockets.py", "jail/network.py", "jail/uncounted_memory.py"),
+        (
+            HostGuarantee(
+                "limits", "connections", "the connections of a run that are in no file are counted",
+                "use a kernel with CONFIG_INET_DIAG; modprobe tcp_diag",
+            ),
+        ),
+        attacks=("unaccepted-connections",),
+        tests=("tests/warden/runs/test_connection_count.py",
+               "tests/warden/runs/test_connection_watch.py", "tests/e2e/test_connections.py"),
+        remains="until a run is ended, about half a second, it makes some hundred MB; while no "
+        "daemon is there, nobody counts; listening sockets that another run of the session holds "
+        "after the end of their own",
+    ),
+    Protection(
         "memory handed on",
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",

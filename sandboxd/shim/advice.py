@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 from ..jail.profile import SET_ID
-from ..jail.uncounted_memory import LOCKS_MAX
+from ..jail.uncounted_memory import CONNECTIONS_MAX, LOCKS_MAX
 from ..model import Outcome, Sender, size
 from .facts import WORKSPACE, StepFacts, signal_name
 
@@ -280,6 +280,14 @@ def _locks(_: StepFacts) -> str:
     )
 
 
+def _connections(_: StepFacts) -> str:
+    return (
+        f"TCP connections that no process holds: {size(CONNECTIONS_MAX)} of them waited to be "
+        "accepted, or very many were closed before the other end was; accept connections, and "
+        "read them to their end"
+    )
+
+
 def _nofile(facts: StepFacts) -> str:
     return (
         f'the output says "Too many open files": a process may have {facts.limits.nofile}; '
@@ -302,5 +310,5 @@ def _output(facts: StepFacts) -> str:
 _LIMITS: dict[str, Callable[[StepFacts], str]] = {
     "wall_s": _wall, "cpu_s": _cpu, "memory": _memory, "pids": _pids, "disk": _disk,
     "inodes": _inodes, "shm": _shm, "fsize": _fsize, "nofile": _nofile, "output": _output,
-    "locks": _locks,
+    "locks": _locks, "connections": _connections,
 }  # fmt: skip

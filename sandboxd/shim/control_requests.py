@@ -15,8 +15,8 @@ from .input_stream import InputStream
 from .launch import Init
 from .stdin import Stdin
 
-OF_WARDEN = ("locks",)
-"""The limits that the warden watches (warden/runs/lock_watch.py)."""
+OF_WARDEN = ("locks", "connections")
+"""The limits that the warden watches (warden/runs/run_watch.py)."""
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 

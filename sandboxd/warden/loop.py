@@ -42,6 +42,7 @@ from .requests.slot_requests import SlotRequests
 from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
+from .runs.connection_watch import ConnectionWatch
 from .runs.emptied_directories import EmptiedDirectories
 from .runs.entries import Entries
 from .runs.lock_watch import LockWatch
@@ -112,7 +113,9 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.became_warm
         )
         self._size_entries()
-        self._locks = LockWatch(self._jobs.begin, self._workers.all)
+        self._watches = [
+            kind(self._jobs.begin, self._workers.all) for kind in (LockWatch, ConnectionWatch)
+        ]
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
@@ -197,7 +200,8 @@ class WardenLoop:
             self._entries.maintain()
             self._broker.maintain()
             if not self._workers.are_none:
-                self._locks.maintain()
+                for watch in self._watches:
+                    watch.maintain()
         self._end()
         return status
 
@@ -214,8 +218,9 @@ class WardenLoop:
         waits = [
             self._teardown.due_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
             self._entries.due_in(), self._broker.due_in(),
-            None if self._workers.are_none else self._locks.due_in(),
         ]  # fmt: skip
+        if not self._workers.are_none:
+            waits += [watch.due_in() for watch in self._watches]
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)

@@ -25,7 +25,7 @@ from sandboxd.jail.overlays import Overlay
 from sandboxd.jail.tree import Tree
 from sandboxd.model import Limits
 from sandboxd.shim import environment, run_spec
-from sandboxd.warden.runs import lock_watch, slot_group
+from sandboxd.warden.runs import run_watch, slot_group
 
 from .prctl import skip_prctl
 
@@ -45,7 +45,7 @@ def without_namespace(flag: int) -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
         patch.setattr(namespaces, "verify", lambda outside: None)
-        for step in ("verify", "enable_multicast", "forbid_copies"):  # of the host's own network
+        for step in ("verify", "enable_multicast", "forbid_copies", "bound_memory"):  # the host's
             patch.setattr(network, step, lambda: None)
         patch.setattr("socket.sethostname", lambda name: None)
 
@@ -303,9 +303,9 @@ REMOVALS = (
     Removal("rlimits", ("rlimits",), unlimited, "raise-limits core-file file-size queued-signals"),
     Removal("memory limit", ("cgroup",), without_cgroup("memory."),
             "memory memory-of-many system-v"),
-    Removal("count of locks", ("locks on files",),
-            lambda patch: patch.setattr(lock_watch, "count_locks", lambda groups: {}),
-            "file-locks locks-on-eventfds"),
+    Removal("counts", ("locks on files", "connections in no file"),
+            lambda patch: patch.setattr(run_watch.RunWatch, "_count", lambda *_: None),
+            "file-locks locks-on-eventfds unaccepted-connections"),
     Removal("size of /dev/shm", ("/dev", "cgroup"), with_large_shm, "shared-memory"),
     Removal("process limit", ("cgroup",), without_cgroup("pids.", "memory."), "fork-bomb threads"),
     Removal("setsid", ("sessions of processes",), spawning(setsid=False), "terminal"),

@@ -17,7 +17,7 @@ from ...store.sessions import SessionRow
 from .metrics import Metrics
 
 _OUTCOMES = {*typing.get_args(Outcome), "vanished"}
-_LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "locks"}
+_LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "locks", "connections"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,24 @@ ATTACKS = (
         time.sleep(10)
         broken("it holds 500 locks on the inode of all eventfds")
         """, ends="locks", timeout=60.0),
+    _attack("unaccepted-connections", "have connections that no cgroup counts", """
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 400_000)
+        server.bind(("127.0.0.1", 0))
+        server.listen(4096)
+        for _ in range(250):  # at most 100 MB
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+            client.connect(server.getsockname())
+            client.setblocking(False)
+            try:
+                while client.send(bytes(65536)):
+                    pass
+            except BlockingIOError:
+                client.close()
+        time.sleep(10)
+        broken("250 full connections wait that nobody accepts")
+        """, ends="connections", timeout=60.0),
     _attack("pseudo-terminals", "take the pseudo terminals of everybody", """
         opened = []
         try:

@@ -58,6 +58,7 @@ PROBES: dict[str, Probe] = {
     "cgroup-kill": limits.kill,
     "peaks": limits.peaks,
     "file-locks": limits.file_locks,
+    "connections": limits.connections,
     "openat2": storage.paths,
     "scratch": storage.scratch,
     "idmapped-mounts": storage.mapped,
@@ -77,6 +78,7 @@ SEQUENTIAL = {
     "mount-namespace", "network-namespace", "ipc-namespace", "uts-namespace", "cgroup-namespace",
     "sealed-mounts", "own-inodes", "devices", "loopback", "openat2", "uids", "interpreter", "clock",
     "disk", "memory", "tasks", "open-files", "delegation", "file-locks",
+    "connections",
 }  # fmt: skip
 """Probes that follow one another in one child, at half the price. The others have a child of their
 own: they take long, or take away what later probes need."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..background import reported
 from ..job_process import JobSpec
+from ..runs.connection_count import count_connections
 from ..runs.emptied_directories import empty_runs
 from ..runs.lock_count import count_locks
 from ..shared_resources import Resources
@@ -30,7 +31,7 @@ def empty_slot(
     return asdict(reclaim(state_dir, number, uid, folders))
 
 
-FUNCTIONS = (make_slot, empty_slot, empty_runs, count_locks)
+FUNCTIONS = (make_slot, empty_slot, empty_runs, count_locks, count_connections)
 
 
 def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:

@@ -15,6 +15,7 @@ import pytest
 from sandboxd.config import toml_file
 from sandboxd.config.settings import Config, RequireConfig
 from sandboxd.errors import ConfigError, StageError
+from sandboxd.host import tcp_sockets
 from sandboxd.jail import identity, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.overlays import Overlay
@@ -169,6 +170,8 @@ BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     (network, "apply", nothing, "loopback"),
     (network, "forbid_copies", nothing, "packet-copies"),
     (lock_count, "file_locks", lambda pid: iter(()), "file-locks"),
+    (tcp_sockets, "tcp_sockets", lambda: iter(()), "connections"),
+    (tcp_sockets, "tcp_sockets", refuse(2), "connections"),
     (rlimits, "apply", nothing, "rlimits"),
     (seccomp, "apply", nothing, "seccomp"),
     (identity, "apply", nothing, "protected-hardlinks"),

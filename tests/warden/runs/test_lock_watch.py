@@ -15,8 +15,9 @@ import pytest
 from sandboxd.errors import StageError
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.job_process import JobSpec
-from sandboxd.warden.runs import lock_watch
-from sandboxd.warden.runs.lock_watch import LOOK_S, STEP, LockMemory, LockWatch
+from sandboxd.warden.runs import run_watch
+from sandboxd.warden.runs.lock_watch import LockMemory, LockWatch
+from sandboxd.warden.runs.run_watch import LOOK_S, STEP
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.uid_lease import UidLease
@@ -34,7 +35,7 @@ class Memory(LockMemory):
     def bytes(self) -> int:
         return self.size
 
-    def has_anonymous(self) -> bool:
+    def is_urgent(self) -> bool:
         return self.anonymous
 
 
@@ -100,7 +101,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = Clock()
-    monkeypatch.setattr(lock_watch, "time", clock)
+    monkeypatch.setattr(run_watch, "time", clock)
     with tempfile.TemporaryDirectory() as directory:
         world = World(directory, clock)
         yield world
@@ -122,10 +123,10 @@ def test_runs_are_counted_once_the_memory_has_grown(world: World) -> None:
 
 
 def test_next_look_is_soon_while_the_memory_grows_fast(world: World) -> None:
-    world.memory.size = lock_watch.FAST
+    world.memory.size = run_watch.FAST
     world.look()
-    assert world.watch.due_in() == pytest.approx(lock_watch.SOON_S)
-    assert world.look(lock_watch.SOON_S) == 0
+    assert world.watch.due_in() == pytest.approx(run_watch.SOON_S)
+    assert world.look(run_watch.SOON_S) == 0
     assert world.watch.due_in() == pytest.approx(LOOK_S)
 
 
@@ -161,7 +162,7 @@ def test_long_count_without_a_result_is_followed_by_a_pause(world: World) -> Non
     world.clock.now += 2
     world.counts[0][1]({})
     world.memory.size = 9 * STEP
-    assert world.look(lock_watch.PAUSE_SHARE * 2 - 1) == 1
+    assert world.look(run_watch.PAUSE_SHARE * 2 - 1) == 1
     assert world.look(2) == 2
 
 
@@ -179,7 +180,7 @@ def test_run_over_the_limit_is_ended_by_its_shim(
 
 def test_run_whose_shim_does_not_end_it_is_killed(world: World) -> None:
     world.memory.size = STEP
-    for number, after_s in enumerate((LOOK_S, LOOK_S, lock_watch.END_S + 1)):
+    for number, after_s in enumerate((LOOK_S, LOOK_S, run_watch.END_S + 1)):
         assert world.look(after_s) == number + 1
         world.counts[-1][1]({"7.3": 123456})
     assert world.process.wait() == -9
@@ -211,7 +212,7 @@ def test_count_that_fails_is_made_again(world: World, fails: str) -> None:
         world.counts.pop()[1](None)
     world.is_full = False
     assert world.look() == 0
-    assert world.look(lock_watch.RETRY_S) == 1
+    assert world.look(run_watch.RETRY_S) == 1
 
 
 def test_lock_on_the_inode_of_all_eventfds_has_the_runs_counted_now_and_then(world: World) -> None:
@@ -219,7 +220,7 @@ def test_lock_on_the_inode_of_all_eventfds_has_the_runs_counted_now_and_then(wor
     assert world.look() == 1
     world.counts[0][1]({})
     assert world.look() == 1
-    assert world.look(lock_watch.RETRY_S) == 2
+    assert world.look(run_watch.RETRY_S) == 2
 
 
 LOCKS = """
@@ -242,7 +243,7 @@ def test_kernel_says_that_somebody_holds_a_lock_on_the_inode_of_all_eventfds(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdin
         assert process.stdout.readline() == b"locked\n"
-        until(lambda: memory.has_anonymous() is anonymous)  # an attack of other tests has one, too
+        until(lambda: memory.is_urgent() is anonymous)  # an attack of other tests has one, too
         process.kill()
     memory.close()
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from ....jail.cgroup import INIT_TASKS, Group
 from ....jail.stage import expect
 from ....model import MIB
 from ...fork import die_with
-from ...runs import lock_count, lock_watch
+from ...runs import connection_count, lock_count, lock_watch
 from ...runs.cgroups import Hierarchy
 from . import ProbeContext
 
@@ -132,6 +133,20 @@ def file_locks(host: ProbeContext) -> str:
     memory = lock_watch.LockMemory()
     memory.close()
     return f"watched by {memory.path}"
+
+
+def connections(_: ProbeContext) -> str:
+    """A connection that nobody has accepted is seen."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        try:
+            before = connection_count.connections()
+            with socket.create_connection(server.getsockname()):
+                after = connection_count.connections()
+        except OSError as error:
+            text = f"the kernel names no sockets: {error.strerror}"
+            raise StageError("connections", text) from None
+    expect("connections", "one waits", after.waiting > before.waiting, True)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,137 @@
+"""The count of the TCP connections of each run that are in no open file.
+
+The kernel makes the socket of a connection before a program accepts it, and charges nobody for it
+until then: neither for the socket nor for what has arrived. A program can connect to itself, send,
+and close its own end. That end goes on without a file until the other one has taken all. Its cgroup
+is charged for it, but the host has one bound for the number of these (net.ipv4.tcp_max_orphans).
+
+The kernel names these sockets with their memory (host/tcp_sockets.py). A connection that the other
+end has reset before it was accepted is in no list, and only the queue of its listening socket
+counts it. It may have as much memory as a buffer can (`most_buffer`), and all of these together
+have no more than the memory that no socket in a list has.
+
+The count is the work of a background job, in the network namespace of each run after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...host import cgroupfs, procfs, tcp_sockets
+from ...host.tcp_sockets import CLOSE_WAIT, ESTABLISHED, LISTEN
+from ...jail import syscalls
+from ...jail.network import RECEIVE_MAX
+from ...jail.uncounted_memory import CONNECTIONS_MAX, ORPHANS_SHARE
+
+SOCKET = 3072
+"""Bytes of a socket of TCP and of the request that it was made from."""
+
+SOCKSTAT = "/proc/net/sockstat"
+_UNUSED = "sockets: used 0\n"
+
+
+@dataclass(slots=True)
+class TcpConnections:
+    """The connections of a network namespace.
+
+    memory   bytes of all its sockets
+    waiting  bytes of those that nobody has accepted
+    reset    number of those that were reset before they were accepted
+    orphans  number of those that were closed before the other end was
+    """
+
+    memory: int = 0
+    waiting: int = 0
+    reset: int = 0
+    orphans: int = 0
+
+
+def count_connections(groups: dict[str, str]) -> dict[str, int]:
+    """The runs that have more connections in no file than they may, with the bytes of those that
+    nobody has accepted.
+
+    `groups` has the directory of a cgroup of each run, by the name of the group.
+    """
+    rest = tcp_memory() - connections().memory
+    runs = {name: _of_run(directory) for name, directory in groups.items()}
+    rest = max(0, rest - sum(run.memory for run in runs.values()))
+    orphans = most_orphans()
+    over = {}
+    for name, run in runs.items():
+        size = run.waiting + min(run.reset * most_buffer(), rest)
+        if size > CONNECTIONS_MAX or run.orphans > orphans:
+            over[name] = size
+    return over
+
+
+def connections() -> TcpConnections:
+    """Those of this network namespace."""
+    seen = TcpConnections()
+    for one in tcp_sockets.tcp_sockets():
+        seen.memory += one.memory
+        if one.state == LISTEN:
+            seen.reset += one.queue
+        elif one.inode == 0 and one.state in (ESTABLISHED, CLOSE_WAIT):
+            seen.waiting += one.memory + SOCKET
+            seen.reset -= 1
+        elif one.inode == 0:
+            seen.orphans += 1
+    seen.reset = max(0, seen.reset)
+    seen.waiting += seen.reset * SOCKET
+    return seen
+
+
+@contextlib.contextmanager
+def network_of(pid: int) -> Iterator[None]:
+    """This thread is in the network namespace of a process meanwhile. Raises OSError, also when the
+    process has ended."""
+    with _namespace("thread-self") as own:
+        with _namespace(str(pid)) as other:
+            syscalls.setns(other, syscalls.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(own, syscalls.CLONE_NEWNET)
+
+
+@contextlib.contextmanager
+def _namespace(process: str) -> Iterator[int]:
+    fd = os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def tcp_memory() -> int:
+    """Bytes of the buffers of all sockets of TCP of the host."""
+    return sockstat_value(procfs.text(SOCKSTAT), "mem") * os.sysconf("SC_PAGE_SIZE")
+
+
+def sockstat_value(text: str, name: str) -> int:
+    """A number of the line of TCP."""
+    words = text.partition("\nTCP:")[2].partition("\n")[0].split()
+    return int(words[words.index(name) + 1]) if name in words else 0
+
+
+def most_orphans() -> int:
+    """The connections that a run may have closed before the other end: a part of the host's."""
+    return int(procfs.read("/proc/sys/net/ipv4/tcp_max_orphans")) // ORPHANS_SHARE
+
+
+def most_buffer() -> int:
+    """Bytes that can wait in a socket: the kernel doubles what a program asks for."""
+    return max(2 * int(procfs.read("/proc/sys/net/core/rmem_max")), RECEIVE_MAX)
+
+
+def _of_run(directory: str) -> TcpConnections:
+    """Those of a run; none when it has ended meanwhile."""
+    for pid in sorted(cgroupfs.members(directory)):
+        if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
+            break
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), network_of(pid):
+            return connections()
+    return TcpConnections()

@@ -1,0 +1,154 @@
+"""The count of connections that are in no file, in network namespaces of the test's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sandboxd.host import tcp_sockets
+from sandboxd.warden.runs import connection_count
+from sandboxd.warden.runs.connection_count import SOCKET, TcpConnections, count_connections
+
+PRELUDE = """
+import os, socket, struct, sys, threading
+from sandboxd.jail import network, syscalls
+syscalls.unshare(syscalls.CLONE_NEWNET)
+network.apply()
+server = socket.socket(FAMILY)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 400_000)
+server.bind(("", 0))
+server.listen(4096)
+def client():
+    sock = socket.socket(FAMILY)
+    sock.connect(server.getsockname())
+    return sock
+def fill(sock):
+    sock.setblocking(False)
+    try:
+        while sock.send(bytes(65536)):
+            pass
+    except BlockingIOError:
+        pass
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+def ready():
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+FULL = 100_000
+"""Bytes that a full connection has at least."""
+
+
+@contextmanager
+def having(program: str, family: str = "socket.AF_INET") -> Iterator[str]:
+    """A process that has done `program` in a network of its own; a directory that names it as
+    a cgroup does."""
+    source = f"{PRELUDE.replace('FAMILY', family)}\n{program}\nready()"
+    command = [sys.executable, "-c", source]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout and process.stdin
+        assert process.stdout.readline() == b"ready\n"
+        Path(directory, "cgroup.procs").write_text(f"{process.pid}\n")
+        try:
+            yield directory
+        finally:
+            process.kill()
+
+
+def count(program: str, family: str = "socket.AF_INET") -> TcpConnections:
+    """The connections of a process that has done `program`."""
+    with having(program, family) as directory:
+        pid = int(Path(directory, "cgroup.procs").read_text())
+        with connection_count.network_of(pid):
+            return connection_count.connections()
+
+
+@pytest.mark.parametrize("family", ["socket.AF_INET", "socket.AF_INET6"])
+def test_full_connections_that_nobody_has_accepted_are_counted_with_what_they_have(
+    family: str,
+) -> None:
+    seen = count("for _ in range(5): sock = client(); fill(sock); sock.close()", family)
+    assert seen.waiting >= 5 * FULL
+
+
+def test_connections_that_wait_empty_are_counted_with_their_sockets() -> None:
+    seen = count("clients = [client() for _ in range(7)]")
+    assert 7 * SOCKET <= seen.waiting < FULL
+    assert seen.reset == seen.orphans == 0
+
+
+def test_connections_that_were_accepted_are_not_counted() -> None:
+    seen = count("pairs = [(client(), server.accept()) for _ in range(5)]")
+    assert (seen.waiting, seen.reset, seen.orphans) == (0, 0, 0)
+
+
+def test_connections_that_were_reset_before_they_were_accepted_are_counted_by_the_queue() -> None:
+    seen = count("for _ in range(5): sock = client(); fill(sock); reset(sock)")
+    assert (seen.waiting, seen.reset) == (5 * SOCKET, 5)
+
+
+def test_connections_that_were_closed_before_the_other_end_was_are_counted() -> None:
+    seen = count(
+        "pairs = [(client(), server.accept()[0]) for _ in range(5)]\n"
+        "for sock, _ in pairs: fill(sock); sock.close()"
+    )
+    assert (seen.orphans, seen.waiting) == (5, 0)
+
+
+FEW, MANY = (f"for _ in range({n}): sock = client(); fill(sock); sock.close()" for n in (1, 20))
+
+
+def test_only_the_run_that_has_more_than_it_may_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    with having(FEW) as one, having(MANY) as other, having("") as idle:
+        over = count_connections({"1.1": one, "2.1": other, "3.1": idle})
+    assert set(over) == {"2.1"} and over["2.1"] >= 20 * FULL
+
+
+def test_connections_that_were_reset_have_the_memory_that_no_other_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    with having("for _ in range(20): sock = client(); fill(sock); reset(sock)") as directory:
+        assert set(count_connections({"1.1": directory})) == {"1.1"}
+        monkeypatch.setattr(connection_count, "tcp_memory", lambda: 0)
+        assert count_connections({"1.1": directory}) == {}
+
+
+def test_closed_connections_have_a_bound_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "pairs = [(client(), server.accept()[0]) for _ in range(5)]\n"
+    program += "for sock, _ in pairs: fill(sock); sock.close()"
+    with having(program) as directory:
+        assert count_connections({"1.1": directory}) == {}
+        monkeypatch.setattr(connection_count, "most_orphans", lambda: 4)
+        assert set(count_connections({"1.1": directory})) == {"1.1"}
+
+
+def test_runs_that_have_ended_meanwhile_have_no_connections(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n")
+    assert count_connections({"1.1": str(tmp_path), "1.2": "/nonexistent"}) == {}
+
+
+def test_count_comes_back_into_the_network_of_the_host() -> None:
+    own = Path("/proc/thread-self/ns/net").readlink()
+    with having(FEW) as directory:
+        count_connections({"1.1": directory})
+    assert Path("/proc/thread-self/ns/net").readlink() == own
+
+
+def test_kernel_that_names_no_sockets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_sockets, "_SOCK_DIAG_BY_FAMILY", 999)
+    with pytest.raises(OSError):
+        connection_count.connections()
