@@ -56,6 +56,7 @@ _SYS_pivot_root = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
 _SYS_capget, _SYS_capset = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(_MACHINE, (-1, -1))
 _SYS_seccomp = {"x86_64": 317, "aarch64": 277}.get(_MACHINE, -1)
 _SYS_kcmp = {"x86_64": 312, "aarch64": 272}.get(_MACHINE, -1)
+_SYS_pidfd_getfd = 438  # on every architecture
 _KCMP_FILES = 2
 _IPC_RMID = 0
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -93,6 +94,7 @@ _renameat2 = _function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
 _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_void_p)
 _kcmp = _syscall(_SYS_kcmp, c_int, c_int, c_int, c_ulong, c_ulong)
+_pidfd_getfd = _syscall(_SYS_pidfd_getfd, c_int, c_int, c_uint)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
 _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
@@ -231,6 +233,12 @@ def seccomp_listener(program: bytes) -> int:
 def seccomp(program: bytes) -> None:
     """seccomp(2), SECCOMP_SET_MODE_FILTER, without a listener."""
     _set_filter(program, 0)
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """pidfd_getfd(2): a copy of a descriptor of another process. CAP_SYS_PTRACE is needed for those
+    of another user."""
+    return _check(_pidfd_getfd(pidfd, number, 0))
 
 
 def have_same_files(one: int, other: int) -> bool:

@@ -136,6 +136,7 @@ PROTECTIONS = (
         "the connections that the host lets go on after they were closed, is ended: no cgroup "
         "counts them; those in TIME_WAIT are bounded",
         ("warden/runs/connection_watch.py", "warden/runs/connection_count.py",
+         "warden/runs/socket_networks.py",
          "host/tcp_sockets.py", "jail/network.py", "jail/uncounted_memory.py"),
         (
             HostGuarantee(
@@ -147,8 +148,8 @@ PROTECTIONS = (
         tests=("tests/warden/runs/test_connection_count.py",
                "tests/warden/runs/test_connection_watch.py", "tests/e2e/test_connections.py"),
         remains="until a run is ended, about half a second, it makes some hundred MB; while no "
-        "daemon is there, nobody counts; listening sockets that another run of the session holds "
-        "after the end of their own",
+        "daemon is there, nobody counts; listening sockets of a run that is over, while they are on "
+        "their way in another socket",
     ),
     Protection(
         "memory handed on",

@@ -10,6 +10,10 @@ end has reset before it was accepted is in no list, and only the queue of its li
 counts it. It may have as much memory as a buffer can (`most_buffer`), and all of these together
 have no more than the memory that no socket in a list has.
 
+A program can hand its sockets to another run of its session, whose process then has sockets of
+a namespace that is none of a run. While much memory is in no list, the sockets of all processes are
+looked at for that (socket_networks.py).
+
 The count is the work of a background job, in the network namespace of each run after the other.
 """
 
@@ -25,6 +29,7 @@ from ...host.tcp_sockets import CLOSE_WAIT, ESTABLISHED, LISTEN
 from ...jail import syscalls
 from ...jail.network import RECEIVE_MAX
 from ...jail.uncounted_memory import CONNECTIONS_MAX, ORPHANS_SHARE
+from . import socket_networks
 
 SOCKET = 3072
 """Bytes of a socket of TCP and of the request that it was made from."""
@@ -48,6 +53,13 @@ class TcpConnections:
     reset: int = 0
     orphans: int = 0
 
+    def add(self, other: TcpConnections) -> None:
+        """Take in those of another network namespace."""
+        self.memory += other.memory
+        self.waiting += other.waiting
+        self.reset += other.reset
+        self.orphans += other.orphans
+
 
 def count_connections(groups: dict[str, str]) -> dict[str, int]:
     """The runs that have more connections in no file than they may, with the bytes of those that
@@ -55,16 +67,22 @@ def count_connections(groups: dict[str, str]) -> dict[str, int]:
 
     `groups` has the directory of a cgroup of each run, by the name of the group.
     """
-    rest = tcp_memory() - connections().memory
+    own = connections().memory
     runs = {name: _of_run(directory) for name, directory in groups.items()}
-    rest = max(0, rest - sum(run.memory for run in runs.values()))
-    orphans = most_orphans()
+    if _rest(runs, own) > CONNECTIONS_MAX:
+        _add_handed_on(runs, groups)
+    rest, orphans = _rest(runs, own), most_orphans()
     over = {}
     for name, run in runs.items():
         size = run.waiting + min(run.reset * most_buffer(), rest)
         if size > CONNECTIONS_MAX or run.orphans > orphans:
             over[name] = size
     return over
+
+
+def _rest(runs: dict[str, TcpConnections], own: int) -> int:
+    """Bytes of TCP that the sockets of no run and of no program of the host have."""
+    return max(0, tcp_memory() - own - sum(run.memory for run in runs.values()))
 
 
 def connections() -> TcpConnections:
@@ -88,9 +106,14 @@ def connections() -> TcpConnections:
 def network_of(pid: int) -> Iterator[None]:
     """This thread is in the network namespace of a process meanwhile. Raises OSError, also when the
     process has ended."""
+    with _namespace(str(pid)) as other, _inside(other):
+        yield
+
+
+@contextlib.contextmanager
+def _inside(network: int) -> Iterator[None]:
     with _namespace("thread-self") as own:
-        with _namespace(str(pid)) as other:
-            syscalls.setns(other, syscalls.CLONE_NEWNET)
+        syscalls.setns(network, syscalls.CLONE_NEWNET)
         try:
             yield
         finally:
@@ -129,9 +152,23 @@ def most_buffer() -> int:
 
 def _of_run(directory: str) -> TcpConnections:
     """Those of a run; none when it has ended meanwhile."""
-    for pid in sorted(cgroupfs.members(directory)):
+    for pid in cgroupfs.members(directory):
         if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
             break
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), network_of(pid):
             return connections()
     return TcpConnections()
+
+
+def _add_handed_on(runs: dict[str, TcpConnections], groups: dict[str, str]) -> None:
+    """Add to each run the connections in namespaces of runs that are over, whose sockets it has."""
+    members = {name: cgroupfs.members(directory) for name, directory in groups.items()}
+    known = set[int]()
+    for pid in (os.getpid(), *(pid for pids in members.values() for pid in pids)):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
+    for name, pids in members.items():
+        for pid in pids:
+            for network in socket_networks.other_networks(pid, known):
+                with _inside(network):
+                    runs[name].add(connections())

@@ -134,6 +134,15 @@ def test_closed_connections_have_a_bound_of_their_own(monkeypatch: pytest.Monkey
         assert set(count_connections({"1.1": directory})) == {"1.1"}
 
 
+def test_connections_of_a_network_whose_run_is_over_count_for_the_run_that_has_a_socket_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    elsewhere = f"{MANY}\nsyscalls.unshare(syscalls.CLONE_NEWNET)"
+    with having(elsewhere) as one, having("") as other:
+        assert set(count_connections({"1.1": one, "2.1": other})) == {"1.1"}
+
+
 def test_runs_that_have_ended_meanwhile_have_no_connections(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
