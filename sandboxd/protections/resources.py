@@ -148,8 +148,8 @@ PROTECTIONS = (
         tests=("tests/warden/runs/test_connection_count.py",
                "tests/warden/runs/test_connection_watch.py", "tests/e2e/test_connections.py"),
         remains="until a run is ended, about half a second, it makes some hundred MB; while no "
-        "daemon is there, nobody counts; listening sockets of a run that is over, while they are on "
-        "their way in another socket",
+        "daemon is there, nobody counts; listening sockets of a run that is over, while they are "
+        "on their way in another socket",
     ),
     Protection(
         "memory handed on",

@@ -296,9 +296,9 @@ class WardenLoop:
             if worker.run is None or self._resources.tied:
                 worker.kill()
         deadline = time.monotonic() + GRACE_S
-        self._jobs.retire()
         while (self._ending() or not self._jobs.are_over) and time.monotonic() < deadline:
             self._jobs.begin_due(now=True)
+            self._jobs.retire()  # also those that have just begun
             self._collect()
             self._workers.poll()
             self._workers.remove_groups(every=True)

@@ -15,7 +15,7 @@ import pytest
 from sandboxd.wire import messages
 
 from ..waiting import PATIENCE_S, until
-from .daemon import Daemon, run
+from .daemon import ROOT, Daemon, run, running
 
 pytestmark = pytest.mark.usefixtures("lasting")
 
@@ -125,3 +125,25 @@ def test_request_that_the_table_does_not_have_is_refused_and_the_daemon_serves_o
             id = http.post("/session", json={"image": "c"}).json()["sessionId"]
             assert http.get(f"/session/{id}/files").status_code == 200
             assert http.delete(f"/session/{id}").status_code == 200
+
+
+PATIENT = "import sandboxd.warden.loop\nsandboxd.warden.loop.GRACE_S = 3600\n"
+"""Read at the start of Python (site): a warden that waits for its jobs as long as they take."""
+
+
+def test_daemon_that_garbage_ends_waits_for_no_job_that_is_done(folder: Path) -> None:
+    """The jobs that empty its spare slots begin when it ends."""
+    (folder / "patch").mkdir()
+    (folder / "patch/sitecustomize.py").write_text(PATIENT)
+    variables = {"PYTHONPATH": f"{ROOT}:{folder}/patch"}
+    with running(folder, "[scratch]\nspares = 2\n", variables=variables) as daemon:
+        until(lambda: len(list(daemon.state.glob("slots/*/session"))) == 2)
+        api = daemon.api
+        with end_of(api) as sock:
+            BROKEN["no JSON"](sock)
+        try:
+            assert whole_end(daemon, api) == 1
+        finally:
+            if daemon.process:
+                daemon.process.kill()
+        daemon.start()
