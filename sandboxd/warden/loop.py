@@ -51,6 +51,9 @@ from .runs.worker import Worker
 from .shared_resources import Resources
 from .workers import Workers
 
+WATCHES = (LockWatch, ConnectionWatch)
+"""Of memory that no cgroup counts."""
+
 END_POLL_S = 0.005
 """Between two looks at the workers that end with the daemon."""
 
@@ -113,9 +116,7 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.became_warm
         )
         self._size_entries()
-        self._watches = [
-            kind(self._jobs.begin, self._workers.all) for kind in (LockWatch, ConnectionWatch)
-        ]
+        self._watches = [watch(self._jobs.begin, self._workers.all) for watch in WATCHES]
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
