@@ -39,7 +39,7 @@ def unshared(flag: int) -> Skip:
 
     def skip(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
-        for change in ("enable_multicast", "forbid_copies"):  # they would change the host
+        for change in ("enable_multicast", "forbid_copies", "bound_memory"):  # of the host itself
             patch.setattr(network, change, lambda: None)
         patch.setattr("socket.sethostname", lambda name: None)
 
