@@ -17,6 +17,7 @@ from ..http_clients import unix_client
 from ..waiting import until
 from .daemon import OURS, Daemon, running, slots_in_use
 from .own_leaks import leaks
+from .waiting_jails import Start
 
 RUN = re.compile(r"sandboxd: (shim|init|files)|/slots/")
 """The processes and mounts of a run, a file call or a session."""
@@ -89,13 +90,34 @@ def session(http: httpx.Client) -> Iterator[Callable[..., str]]:
         assert http.delete(f"/session/{id}").status_code in (200, 404)
 
 
+@pytest.fixture(scope="module")
+def configured() -> Iterator[Callable[[str], Daemon]]:
+    """The daemon with a configuration: another one is started only where that is another one than
+    before. Two daemons at once would want the same uids."""
+    current: list[tuple[str, str, Daemon]] = []
+    with contextlib.ExitStack() as stack:
+
+        def configured(config: str) -> Daemon:
+            if not current or current[0][:2] != (config, read(current[0][2])):
+                stack.close()
+                daemon = stack.enter_context(running(stack.enter_context(passable()), config))
+                current[:] = [(config, read(daemon), daemon)]
+            return current[0][2]
+
+        def read(daemon: Daemon) -> str:
+            """Its configuration now, which a test may have changed."""
+            return (daemon.folder / "config.toml").read_text()
+
+        yield configured
+
+
 @pytest.fixture
-def start(folder: Path) -> Iterator[Callable[[str], tuple[Daemon, httpx.Client]]]:
-    """Starts a daemon with a configuration and one session, `kept`."""
+def start(configured: Callable[[str], Daemon]) -> Iterator[Start]:
+    """A daemon with a configuration, and one session, `kept`. Its sessions end with the test."""
     with contextlib.ExitStack() as stack:
 
         def begin(config: str) -> tuple[Daemon, httpx.Client]:
-            daemon = stack.enter_context(running(folder, config))
+            daemon = configured(config)
             http = stack.enter_context(daemon.client())
             stack.callback(daemon.purge)
             assert http.post("/session", json={"image": "c", "name": "kept"}).status_code == 201

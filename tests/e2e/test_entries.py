@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from sandboxd.model import STEPS
 
 from ..waiting import until
-from .conftest import passable
-from .daemon import Daemon, run, running
+from .daemon import Daemon, run
 from .waiting_jails import COLD, NONE, WARM, Start, count, ended, family, prepared, title_of, warm
 
 WARM_MEMORY, PREPARED_MEMORY = 8 << 20, 4 << 20
 SEVERAL = 8
 """Bytes of a jail that waits, as docs/operations.md promises."""
-
-
-@pytest.fixture(scope="module")
-def configured() -> Iterator[Callable[[str], Daemon]]:
-    """The daemon with a configuration: another one is started only where that is another one than
-    before. Two daemons at once would want the same uids."""
-    current: list[tuple[str, Daemon]] = []
-    with contextlib.ExitStack() as stack:
-
-        def configured(config: str) -> Daemon:
-            if not current or current[0][0] != config:
-                stack.close()
-                daemon = stack.enter_context(running(stack.enter_context(passable()), config))
-                current[:] = [(config, daemon)]
-            return current[0][1]
-
-        yield configured
-
-
-@pytest.fixture
-def start(configured: Callable[[str], Daemon]) -> Iterator[Start]:
-    """A daemon with a configuration, and one session, `kept`. Its sessions end with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def begin(config: str) -> tuple[Daemon, httpx.Client]:
-            daemon = configured(config)
-            http = stack.enter_context(daemon.client())
-            stack.callback(daemon.purge)
-            assert http.post("/session", json={"image": "c", "name": "kept"}).status_code == 201
-            return daemon, http
-
-        yield begin
 
 
 def test_run_has_an_entry_that_was_prepared_and_another_one_is_prepared_then(start: Start) -> None:

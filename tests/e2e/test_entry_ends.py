@@ -1,6 +1,7 @@
 """The ends of jails that wait for runs, and of the spawner: by a kill, a stop, a reload or a drain.
 
-Each run begins once and has its result.
+Each run begins once and has its result. The tests of one configuration are together, since they
+share a daemon.
 """
 
 from __future__ import annotations
@@ -8,30 +9,24 @@ from __future__ import annotations
 import contextlib
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
 from ..waiting import until
-from .daemon import Daemon, Outcome, follow, run, running
-from .test_full import SMALL, fill, small
+from .daemon import Daemon, Outcome, follow, run
 from .waiting_jails import COLD, WARM, Start, count, ended, family, prepared, warm
 
 
-def test_killed_spawner_costs_no_run_and_another_one_is_started(start: Start) -> None:
-    daemon, http = start(WARM)
-    call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": "read x; echo $x"}}
-    http.post("/session/kept", json=call)
-    waiting = prepared(daemon)
-    (spawner,) = family(daemon, "spawner")
-    spawner.kill()
-    until(lambda: ended(spawner, *waiting))
-    outcome = follow(http, "kept", call | {"mode": "input", "code": "answered", "options": {}})
-    assert (outcome.text("stdout"), outcome.exits[-1]) == ("answered\n", 0)
-    assert count(http).text("stdout") == "1\n"
-    assert not set(prepared(daemon)) & set(waiting)
+def run_at_warden(
+    pool: ThreadPoolExecutor, http: httpx.Client, daemon: Daemon, number: int
+) -> Future[Outcome]:
+    """A run that has reached the warden: its directory is there."""
+    outcome = pool.submit(count, http)
+    until(lambda: list(daemon.state.glob(f"slots/*/runs/{number}")) or outcome.done())
+    assert not outcome.done()
+    return outcome
 
 
 @pytest.mark.parametrize("victim", ["shims", "inits", "all"])
@@ -46,13 +41,6 @@ def test_killed_entries_cost_no_run(start: Start, victim: str) -> None:
     until(lambda: ended(*shims, *inits))
 
 
-def test_killed_warm_shim_costs_no_run(start: Start) -> None:
-    daemon, http = start(WARM)
-    count(http)
-    warm(daemon).kill()
-    assert count(http).text("stdout") == "2\n"
-
-
 def test_order_that_an_entry_does_not_acknowledge_goes_to_another_one(start: Start) -> None:
     daemon, http = start(COLD)
     stopped = prepared(daemon)
@@ -63,27 +51,6 @@ def test_order_that_an_entry_does_not_acknowledge_goes_to_another_one(start: Sta
         process.resume()
     until(lambda: ended(*stopped))
     assert count(http).text("stdout") == "2\n"
-
-
-def test_order_that_meets_a_leaving_shim_goes_to_another_one(start: Start) -> None:
-    daemon, http = start(WARM)
-    assert count(http).text("stdout") == "1\n"
-    leaving = warm(daemon)
-    leaving.suspend()
-    assert count(http).text("stdout") == "2\n"
-    leaving.resume()
-    until(lambda: ended(leaving))
-    assert count(http).text("stdout") == "3\n"
-
-
-def run_at_warden(
-    pool: ThreadPoolExecutor, http: httpx.Client, daemon: Daemon, number: int
-) -> Future[Outcome]:
-    """A run that has reached the warden: its directory is there."""
-    outcome = pool.submit(count, http)
-    until(lambda: list(daemon.state.glob(f"slots/*/runs/{number}")) or outcome.done())
-    assert not outcome.done()
-    return outcome
 
 
 def test_prepared_entries_killed_with_an_order_unread_cost_no_run(start: Start) -> None:
@@ -100,18 +67,6 @@ def test_prepared_entries_killed_with_an_order_unread_cost_no_run(start: Start) 
     assert count(http).text("stdout") == "2\n"
 
 
-def test_warm_shim_killed_with_an_order_unread_costs_no_run(start: Start) -> None:
-    daemon, http = start(WARM)
-    assert count(http).text("stdout") == "1\n"
-    leaving = warm(daemon)
-    leaving.suspend()
-    with ThreadPoolExecutor() as pool:
-        outcome = run_at_warden(pool, http, daemon, 2)
-        leaving.kill()
-        assert outcome.result().text("stdout") == "2\n"
-    until(lambda: ended(leaving))
-
-
 def test_spawner_killed_while_an_order_is_unread_costs_no_run(start: Start) -> None:
     daemon, http = start(COLD)
     stopped = prepared(daemon)
@@ -126,22 +81,48 @@ def test_spawner_killed_while_an_order_is_unread_costs_no_run(start: Start) -> N
     assert not set(prepared(daemon)) & set(stopped)
 
 
-def test_full_disk_with_jails_waiting_costs_no_run_but_those_that_it_refuses(folder: Path) -> None:
-    state = folder / "state"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(small(state, "size=48m"))
-        daemon = stack.enter_context(running(folder, SMALL + WARM))
-        http = stack.enter_context(daemon.client())
-        http.post("/session", json={"image": "c", "name": "kept"}).raise_for_status()
-        assert count(http).text("stdout") == "1\n"
-        waiting = [*prepared(daemon), warm(daemon)]
-        fill(state / "filler")
-        call = {"mode": "batch", "code": "", "options": {"exec": "echo begun >> begun"}}
-        assert http.post("/session/kept", json=call | {"runId": "full"}).status_code == 507
-        assert not any(ended(one) for one in waiting)
-        (state / "filler").unlink()
-        assert count(http).text("stdout") == "2\n"
-        assert http.delete("/session/kept").status_code == 200
+def test_killed_spawner_costs_no_run_and_another_one_is_started(start: Start) -> None:
+    daemon, http = start(WARM)
+    call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": "read x; echo $x"}}
+    http.post("/session/kept", json=call)
+    waiting = prepared(daemon)
+    (spawner,) = family(daemon, "spawner")
+    spawner.kill()
+    until(lambda: ended(spawner, *waiting))
+    outcome = follow(http, "kept", call | {"mode": "input", "code": "answered", "options": {}})
+    assert (outcome.text("stdout"), outcome.exits[-1]) == ("answered\n", 0)
+    assert count(http).text("stdout") == "1\n"
+    assert not set(prepared(daemon)) & set(waiting)
+
+
+def test_killed_warm_shim_costs_no_run(start: Start) -> None:
+    daemon, http = start(WARM)
+    count(http)
+    warm(daemon).kill()
+    assert count(http).text("stdout") == "2\n"
+
+
+def test_order_that_meets_a_leaving_shim_goes_to_another_one(start: Start) -> None:
+    daemon, http = start(WARM)
+    assert count(http).text("stdout") == "1\n"
+    leaving = warm(daemon)
+    leaving.suspend()
+    assert count(http).text("stdout") == "2\n"
+    leaving.resume()
+    until(lambda: ended(leaving))
+    assert count(http).text("stdout") == "3\n"
+
+
+def test_warm_shim_killed_with_an_order_unread_costs_no_run(start: Start) -> None:
+    daemon, http = start(WARM)
+    assert count(http).text("stdout") == "1\n"
+    leaving = warm(daemon)
+    leaving.suspend()
+    with ThreadPoolExecutor() as pool:
+        outcome = run_at_warden(pool, http, daemon, 2)
+        leaving.kill()
+        assert outcome.result().text("stdout") == "2\n"
+    until(lambda: ended(leaving))
 
 
 def test_drain_lets_the_jails_that_wait_take_no_new_run_and_end_with_the_daemon(

@@ -21,6 +21,7 @@ import pytest
 
 from ..waiting import until
 from .daemon import follow, run, running
+from .waiting_jails import WARM, count, ended, prepared, warm
 
 MIB = 1 << 20
 SMALL = (
@@ -319,4 +320,22 @@ def test_api_without_descriptors_loses_no_run_and_is_well_again(folder: Path) ->
             assert (done.text("stdout"), done.exits[-1]) == (f"{name}\n", 0)
         begun = http.get("/session/kept/download_single", params={"file": "begun"})
         assert begun.content == b"a\nb\n"
+        assert http.delete("/session/kept").status_code == 200
+
+
+def test_full_disk_with_jails_waiting_costs_no_run_but_those_that_it_refuses(folder: Path) -> None:
+    state = folder / "state"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(small(state, "size=48m"))
+        daemon = stack.enter_context(running(folder, SMALL + WARM))
+        http = stack.enter_context(daemon.client())
+        http.post("/session", json={"image": "c", "name": "kept"}).raise_for_status()
+        assert count(http).text("stdout") == "1\n"
+        waiting = [*prepared(daemon), warm(daemon)]
+        fill(state / "filler")
+        call = {"mode": "batch", "code": "", "options": {"exec": "echo begun >> begun"}}
+        assert http.post("/session/kept", json=call | {"runId": "full"}).status_code == 507
+        assert not any(ended(one) for one in waiting)
+        (state / "filler").unlink()
+        assert count(http).text("stdout") == "2\n"
         assert http.delete("/session/kept").status_code == 200
