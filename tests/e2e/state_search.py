@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 IMAGE = 16 << 20
@@ -10,7 +11,8 @@ IMAGE = 16 << 20
 
 def holders(folder: Path, *texts: bytes) -> list[Path]:
     """The files below a directory that have one of the texts, without images of file systems."""
-    return [path for path in folder.rglob("*") if any(text in _content(path) for text in texts)]
+    paths = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
+    return [path for path in paths if any(text in _content(path) for text in texts)]
 
 
 def _content(path: Path) -> bytes:

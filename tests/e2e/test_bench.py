@@ -37,7 +37,7 @@ def test_bench_measures_every_goal_of_its_groups_and_leaves_nothing() -> None:
         if goal.group == "latency":
             assert len(rows[goal.key]["times"]) == 2
             assert (rows[goal.key]["met"] is None) == (rows[goal.key]["value"] is None)
-    assert leaks() <= before
+    until(lambda: leaks() <= before)  # a daemon of other tests may be at work for a moment
     assert not glob.glob(f"/sys/fs/cgroup/**/bench-of-sandboxd-{pid}-*", recursive=True)
 
 
@@ -54,5 +54,5 @@ def test_bench_that_is_ended_ends_its_daemons_and_leaves_nothing() -> None:
         group = f"/sys/fs/cgroup/**/bench-of-sandboxd-{process.pid}-0"
         until(lambda: glob.glob(f"{group}/*/", recursive=True))  # the daemon groups its runs
         process.terminate()
-    assert leaks() <= before
+    until(lambda: leaks() <= before)  # a daemon of other tests may be at work for a moment
     assert not glob.glob(group, recursive=True)
