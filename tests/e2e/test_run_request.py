@@ -241,29 +241,29 @@ def test_client_that_hangs_up_in_its_form_leaves_nothing(daemon: Daemon) -> None
     until(lambda: not slots(daemon))
 
 
+@pytest.mark.usefixtures("lasting")
 @pytest.mark.parametrize("victim", ["api", "warden", "both"])
 def test_daemon_that_is_killed_leaves_nothing_after_the_next_start(
-    folder: Path, victim: str
+    daemon: Daemon, victim: str
 ) -> None:
-    with running(folder) as daemon:
-        body = {"image": "c", "options": {"exec": "sleep 600"}, "cases": [{}, {}]}
+    body = {"image": "c", "options": {"exec": "sleep 600"}, "cases": [{}, {}]}
 
-        def send() -> None:
-            with daemon.client() as http, contextlib.suppress(httpx.TransportError):
-                http.post("/run", json=body)
+    def send() -> None:
+        with daemon.client() as http, contextlib.suppress(httpx.TransportError):
+            http.post("/run", json=body)
 
-        client = threading.Thread(target=send)
-        client.start()
-        until(lambda: slots(daemon) and shims())
-        daemon.end(victim)
-        client.join()
-        daemon.start()
-        with daemon.client() as http:
-            assert http.get("/session/_/match?id=run-").json()["matches"] == []
-            until(lambda: not shims())
-            assert slots(daemon) == []
-            report = http.get("/admin/leaks").json()
-            assert (report["leaks"], report["slots"]) == ([], [])
+    client = threading.Thread(target=send)
+    client.start()
+    until(lambda: slots(daemon) and shims())
+    daemon.end(victim)
+    client.join()
+    daemon.start()
+    with daemon.client() as http:
+        assert http.get("/session/_/match?id=run-").json()["matches"] == []
+        until(lambda: not shims())
+        assert slots(daemon) == []
+        report = http.get("/admin/leaks").json()
+        assert (report["leaks"], report["slots"]) == ([], [])
 
 
 def test_daemon_that_is_stopped_refuses_the_request_and_leaves_nothing(folder: Path) -> None:
