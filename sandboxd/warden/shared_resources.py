@@ -11,7 +11,6 @@ from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import FolderMount
-from ..jail.overlays import HostView
 from .host_files import HostFiles
 from .runs.cgroups import Hierarchy
 from .slots.folders import FolderStore
@@ -45,7 +44,6 @@ class Resources:
         self.filters = compile_filters(config)
         self.workspace_filters = compile_workspace_filters(config)
         self._jail: Jail | None = None
-        self._shown: HostView | None = None  # that of the jail
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         self.host_files = HostFiles(config)
 
@@ -58,20 +56,19 @@ class Resources:
         workspace_filters = compile_workspace_filters(config)
         self.host_files.select(config)
         self.filters, self.workspace_filters = filters, workspace_filters
-        self.config, self._shown = config, None
+        self.config = config
 
     def jail(self) -> Jail:
         """The parts that all runs have in common at this moment: the same value as long as nothing
         of them changes."""
         view = self.host_files.current()
-        if self._jail is None or self._shown is not view:
-            filters = {"": self.filter} | self.filters
-            jail = Jail(
-                self.root, self.config.rootfs.paths, view, (self.outside,), filters,
-                self.workspace_filters,
-            )  # fmt: skip
-            self._shown = view
-            self._jail = self._jail if jail == self._jail else jail
+        filters = {"": self.filter} | self.filters
+        jail = Jail(
+            self.root, self.config.rootfs.paths, view, (self.outside,), filters,
+            self.workspace_filters,
+        )  # fmt: skip
+        if jail != self._jail:
+            self._jail = jail
         return self._jail
 
     def folders_of(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[FolderMount, ...]:

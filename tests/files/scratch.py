@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sandboxd.files import helper
+from sandboxd.jail.descriptors import close_others
 from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
 from ..waiting import PATIENCE_S
@@ -114,7 +115,7 @@ class Scratch:
         pid = os.fork()
         if pid == 0:
             try:
-                ours.close()
+                close_others([theirs.fileno(), home, stage], to_null=())  # of other tests, too
                 prepare()
                 helper.serve(theirs, home, stage)
                 os._exit(0 if judge() else 2)

@@ -34,6 +34,10 @@ from . import socket_networks
 SOCKET = 3072
 """Bytes of a socket of TCP and of the request that it was made from."""
 
+LEAST_ORPHANS = 8192
+"""net.ipv4.tcp_max_orphans of a host with 2 GiB of memory: half the entries of the table of
+connections, which has one for each 128 KiB (tcp_init in net/ipv4/tcp.c)."""
+
 SOCKSTAT = "/proc/net/sockstat"
 _UNUSED = "sockets: used 0\n"
 
@@ -142,12 +146,18 @@ def sockstat_value(text: str, name: str) -> int:
 
 def most_orphans() -> int:
     """The connections that a run may have closed before the other end: a part of the host's."""
-    return int(procfs.read("/proc/sys/net/ipv4/tcp_max_orphans")) // ORPHANS_SHARE
+    return _setting("ipv4/tcp_max_orphans", LEAST_ORPHANS) // ORPHANS_SHARE
 
 
 def most_buffer() -> int:
     """Bytes that can wait in a socket: the kernel doubles what a program asks for."""
-    return max(2 * int(procfs.read("/proc/sys/net/core/rmem_max")), RECEIVE_MAX)
+    return max(2 * _setting("core/rmem_max", RECEIVE_MAX), RECEIVE_MAX)
+
+
+def _setting(name: str, default: int) -> int:
+    """A setting of the host's network, or `default`: a network namespace, as a container has one,
+    does not show it."""
+    return int(procfs.text(f"/proc/sys/net/{name}") or default)
 
 
 def _of_run(directory: str) -> TcpConnections:
