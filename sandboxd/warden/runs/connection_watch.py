@@ -9,13 +9,10 @@ run's memory; without a bound it takes the memory of the host, or all of it that
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
 
-from ..job_process import Done, JobSpec
+from ..job_process import JobSpec
 from .connection_count import SOCKET, SOCKSTAT, count_connections, most_orphans, sockstat_value
 from .run_watch import KernelMemory, RunWatch
-from .worker import Worker
 
 
 class ConnectionMemory(KernelMemory):
@@ -47,14 +44,7 @@ class ConnectionWatch(RunWatch):
     """The watch over the connections of runs."""
 
     limit = "connections"
-
-    def __init__(
-        self,
-        begin: Callable[[str, Callable[[], Any], Done, Sequence[int]], None],
-        workers: Callable[[], Sequence[Worker]],
-        memory: KernelMemory | None = None,
-    ) -> None:
-        super().__init__(begin, workers, memory or ConnectionMemory())
+    memory = ConnectionMemory
 
     def job(self, groups: dict[str, str]) -> JobSpec:
         """The count of connections."""

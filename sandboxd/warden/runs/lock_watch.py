@@ -17,14 +17,11 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from ...host import procfs
-from ..job_process import Done, JobSpec
+from ..job_process import JobSpec
 from .lock_count import count_locks
 from .run_watch import KernelMemory, RunWatch
-from .worker import Worker
 
 _SLAB = "/sys/kernel/slab/file_lock_cache"
 _MEMINFO = "/proc/meminfo"
@@ -70,14 +67,7 @@ class LockWatch(RunWatch):
     """The watch over the locks of runs."""
 
     limit = "locks"
-
-    def __init__(
-        self,
-        begin: Callable[[str, Callable[[], Any], Done, Sequence[int]], None],
-        workers: Callable[[], Sequence[Worker]],
-        memory: KernelMemory | None = None,
-    ) -> None:
-        super().__init__(begin, workers, memory or LockMemory())
+    memory = LockMemory
 
     def job(self, groups: dict[str, str]) -> JobSpec:
         """The count of locks."""

@@ -18,7 +18,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ... import log
 from ...errors import StageError
@@ -61,22 +61,24 @@ class KernelMemory(ABC):
 class RunWatch(ABC):
     """The watch over all runs of a warden, for one kind of memory.
 
-    limit  the name of the limit, as verdicts have it
+    limit   the name of the limit, as verdicts have it
+    memory  this memory
 
     `begin` begins a background job (background.py), and `workers` has the workers of this moment.
     """
 
-    limit: str
+    limit: ClassVar[str]
+    memory: ClassVar[type[KernelMemory]]
 
     def __init__(
         self,
         begin: Callable[[str, Callable[[], Any], Done, Sequence[int]], None],
         workers: Callable[[], Sequence[Worker]],
-        memory: KernelMemory,
+        memory: KernelMemory | None = None,
     ) -> None:
         self._begin = begin
         self._workers = workers
-        self._memory = memory
+        self._memory = memory or self.memory()
         self._base = self._last = self._memory.bytes()
         self._look_at = self._count_at = 0.0
         self._is_counting = False
