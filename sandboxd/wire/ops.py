@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Invalid
-from ..model import GIB, MIB
+from ..model import GIB, INODES_MAX, INODES_MIN, MIB
 from .kinds import (
     BOOLEAN,
     ENVIRON,
@@ -117,7 +117,7 @@ def _check_places(arguments: Mapping[str, Any]) -> None:
 
 
 _SESSION = {"slot": integer(0, SLOTS_MAX), "session": UUID}
-_SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(16, 1 << 31)}
+_SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(INODES_MIN, INODES_MAX)}
 _RUN = integer(1, 1 << 53)
 _RUNS = {"runs": set_of(_RUN)}
 _PEER = Descriptor("peer", SOCKET)

@@ -25,7 +25,16 @@ from ...runs.run import Run
 from .capacity import HostCapacity
 from .fair_queue import Amount, FairQueue, Reason
 
+Pause = Literal["end", "drain", "restore"]
+"""A reason for which nothing new begins."""
+
 DRAINED = "the server is being drained: nothing new begins for now"
+PAUSES: dict[Pause, str] = {
+    "end": "the server ends: send the request again",
+    "drain": DRAINED,
+    "restore": "the server takes up the runs of before its start",
+}
+"""Each pause in words for clients. Of several, they read the first."""
 
 NOTICE_S = 1.0
 """A run that has waited longer gets a notice when it begins."""
@@ -66,6 +75,7 @@ class Reservations:
         self._resource = resource
         self._host_full = bounds.host_full
         self._turns: dict[Hashable, asyncio.Future[bool]] = {}
+        self._pauses = set[Pause]()
         self.queue = FairQueue(bounds.total, bounds.owner)
         self.on_release: Callable[[], None] = lambda: None
 
@@ -75,10 +85,28 @@ class Reservations:
         self._host_full = bounds.host_full
         self._grant()
 
-    def pause(self, paused: bool) -> None:
-        """Grant nothing any more, or go on."""
-        self.queue.paused = paused
+    def pause(self, why: Pause) -> None:
+        """Grant nothing until `resume`."""
+        self._pauses.add(why)
+        self.queue.paused = True
+
+    def resume(self, why: Pause) -> None:
+        """End a pause. Nothing is granted while another one lasts."""
+        self._pauses.discard(why)
+        self.queue.paused = bool(self._pauses)
         self._grant()
+
+    def has_pause(self, why: Pause) -> bool:
+        """There is a pause for this reason."""
+        return why in self._pauses
+
+    @property
+    def pause_refusal(self) -> Unavailable | None:
+        """The refusal of what would begin now; None: there is no pause."""
+        why = next((one for one in PAUSES if one in self._pauses), None)
+        if why is None:
+            return None
+        return Draining(PAUSES[why]) if why == "drain" else Unavailable(PAUSES[why])
 
     def _grant(self) -> None:
         """Wake up the tasks whose turn has come."""
@@ -91,16 +119,17 @@ class Reservations:
         self.queue.grant(key, owner, amount)
 
     def reserve(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Reserve at once. Raises QuotaExceeded, Full, NoSpace or Draining when that cannot be."""
+        """Reserve at once. Raises QuotaExceeded, Full, NoSpace, Draining or, in another pause,
+        Unavailable when that cannot be."""
         self.queue.enqueue(key, owner, amount)
         self._grant()
         standing = self.queue.standing(key)
         if standing is None:
             return
         self.release(key)
+        if refusal := self.pause_refusal:
+            raise refusal
         text = self._explanation(standing.reason)
-        if standing.reason == "paused":
-            raise Draining(text)
         if standing.reason in ("owner size", "size") and self._host_full:
             raise NoSpace(f"the server's disk is full: {text}")
         if standing.reason in ("owner count", "owner size", "owner tasks"):
@@ -172,7 +201,7 @@ class Reservations:
                 left = max(0, total.tasks - self.queue.used.tasks)
                 return f"this host promises {total.tasks} tasks, of which {left} are left"
             case "paused":
-                return DRAINED
+                return str(self.pause_refusal)
         return f"other {self._kind}s come first"
 
 
@@ -234,10 +263,15 @@ class Admission:
             await self.refresh()
             self.sessions.reserve(key, owner, amount)
 
-    def pause(self, paused: bool) -> None:
-        """Let nothing new begin, or go on."""
-        self.runs.pause(paused)
-        self.sessions.pause(paused)
+    def pause(self, why: Pause) -> None:
+        """Let nothing new begin until `resume`."""
+        self.runs.pause(why)
+        self.sessions.pause(why)
+
+    def resume(self, why: Pause) -> None:
+        """End a pause. Nothing begins while another one lasts."""
+        self.runs.resume(why)
+        self.sessions.resume(why)
 
     @property
     def are_waiting(self) -> bool:
@@ -245,9 +279,14 @@ class Admission:
         return bool(self.runs.queue.waiting or self.sessions.queue.waiting)
 
     @property
-    def paused(self) -> bool:
-        """Nothing new begins."""
-        return self.runs.queue.paused
+    def is_drained(self) -> bool:
+        """The operator drains the daemon."""
+        return self.sessions.has_pause("drain")
+
+    def check_pause(self) -> None:
+        """Raise Draining or Unavailable while nothing new begins."""
+        if refusal := self.sessions.pause_refusal:
+            raise refusal
 
     @property
     def going_on(self) -> list[Run]:

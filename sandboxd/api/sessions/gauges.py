@@ -37,6 +37,6 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
             "disk_bytes": storage.size,
         }
         yield gauges(name, what, "of", amounts)
-    yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)
+    yield gauge("draining", "1 while the daemon is drained", sessions.admission.is_drained)
     ceiling = asdict(sessions.config.ceiling)
     yield gauges("limit_ceiling", "The highest limit that a step may request", "limit", ceiling)
