@@ -106,7 +106,7 @@ async def _serve(start: ApiStart, store: Database) -> None:
     background = {
         "beat": state.health.beat(),
         "watchdog": _feed_watchdog(client),
-        "leaks": state.leaks.watch(server.ready, config.sweep_s),
+        "leaks": state.leaks.watch(server.ready),
     }
     if start.monitor is not None:
         second = MonitorServer(make_monitor(state.health, metrics), config.http)
@@ -142,7 +142,7 @@ def _state(start: ApiStart, client: WardenClient, store: Database, metrics: Metr
         authenticator=Authenticator(config, Keys(store)),
         metrics=metrics,
         health=Health(config, client, store, metrics),
-        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids),
+        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids, config.sweep_s),
         bodies=bodies,
         drain=Drain(admission),
         guarantees=start.guarantees,
