@@ -143,5 +143,15 @@ def test_every_package_of_the_api_has_its_place_in_the_order() -> None:
     assert {path.parent.name for path in packages} == {*API_MAY_IMPORT}
 
 
+def test_no_daemon_uses_select_which_knows_no_descriptor_above_1023(package: Tree) -> None:
+    users = [
+        source.path
+        for source in package.sources
+        for node in source.nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "select.select"
+    ]
+    assert users == ["sandboxd/cli/shell.py"], "a command has few descriptors"
+
+
 def test_no_modules_import_each_other_in_a_circle(package: Tree) -> None:
     assert [*map(str, (*module_circles(package), *typing_circles(package)))] == []

@@ -148,7 +148,7 @@ def test_shorter_interval_of_a_reload_ends_the_pause_of_this_moment() -> None:
         for _ in range(9):
             await asyncio.sleep(0)
         assert len(warden.reports) == 1, "the pause is long"
-        checks.every_s = 1e-9
+        checks.renew(1e-9)
         async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(IndexError):  # no report is left
                 await watch

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...config.settings import Config
-from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
+from ...errors import Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...host.tasks import OWN_TASKS
 from ...model import GIB, MIB
 from ...runs.plan import Plan
@@ -24,17 +24,7 @@ from ...runs.queue import RunQueue
 from ...runs.run import Run
 from .capacity import HostCapacity
 from .fair_queue import Amount, FairQueue, Reason
-
-Pause = Literal["end", "drain", "restore"]
-"""A reason for which nothing new begins."""
-
-DRAINED = "the server is being drained: nothing new begins for now"
-PAUSES: dict[Pause, str] = {
-    "end": "the server ends: send the request again",
-    "drain": DRAINED,
-    "restore": "the server takes up the runs of before its start",
-}
-"""Each pause in words for clients. Of several, they read the first."""
+from .pauses import Pause, Pauses
 
 NOTICE_S = 1.0
 """A run that has waited longer gets a notice when it begins."""
@@ -75,7 +65,7 @@ class Reservations:
         self._resource = resource
         self._host_full = bounds.host_full
         self._turns: dict[Hashable, asyncio.Future[bool]] = {}
-        self._pauses = set[Pause]()
+        self.pauses = Pauses()
         self.queue = FairQueue(bounds.total, bounds.owner)
         self.on_release: Callable[[], None] = lambda: None
 
@@ -87,26 +77,14 @@ class Reservations:
 
     def pause(self, why: Pause) -> None:
         """Grant nothing until `resume`."""
-        self._pauses.add(why)
+        self.pauses.add(why)
         self.queue.paused = True
 
     def resume(self, why: Pause) -> None:
         """End a pause. Nothing is granted while another one lasts."""
-        self._pauses.discard(why)
-        self.queue.paused = bool(self._pauses)
+        self.pauses.discard(why)
+        self.queue.paused = bool(self.pauses)
         self._grant()
-
-    def has_pause(self, why: Pause) -> bool:
-        """There is a pause for this reason."""
-        return why in self._pauses
-
-    @property
-    def pause_refusal(self) -> Unavailable | None:
-        """The refusal of what would begin now; None: there is no pause."""
-        why = next((one for one in PAUSES if one in self._pauses), None)
-        if why is None:
-            return None
-        return Draining(PAUSES[why]) if why == "drain" else Unavailable(PAUSES[why])
 
     def _grant(self) -> None:
         """Wake up the tasks whose turn has come."""
@@ -127,7 +105,7 @@ class Reservations:
         if standing is None:
             return
         self.release(key)
-        if refusal := self.pause_refusal:
+        if refusal := self.pauses.refusal:
             raise refusal
         text = self._explanation(standing.reason)
         if standing.reason in ("owner size", "size") and self._host_full:
@@ -201,7 +179,7 @@ class Reservations:
                 left = max(0, total.tasks - self.queue.used.tasks)
                 return f"this host promises {total.tasks} tasks, of which {left} are left"
             case "paused":
-                return str(self.pause_refusal)
+                return str(self.pauses.refusal)
         return f"other {self._kind}s come first"
 
 
@@ -278,14 +256,9 @@ class Admission:
         """A run or a session waits for its turn."""
         return bool(self.runs.queue.waiting or self.sessions.queue.waiting)
 
-    @property
-    def is_drained(self) -> bool:
-        """The operator drains the daemon."""
-        return self.sessions.has_pause("drain")
-
     def check_pause(self) -> None:
         """Raise Draining or Unavailable while nothing new begins."""
-        if refusal := self.sessions.pause_refusal:
+        if refusal := self.sessions.pauses.refusal:
             raise refusal
 
     @property

@@ -46,11 +46,7 @@ Leak = dict[str, Any]
 
 
 class Leaks:
-    """The reports of sweeps.
-
-    recent   the leaks of the last ones, newest first
-    every_s  seconds from one sweep to the next
-    """
+    """The reports of sweeps. `recent` has the leaks of the last ones, newest first."""
 
     def __init__(
         self,
@@ -60,7 +56,8 @@ class Leaks:
         unrecorded: Callable[[], set[str]] = set,
         every_s: float = 60.0,
     ) -> None:
-        """`unrecorded` gives the UUIDs of the sessions without a row at this moment."""
+        """`unrecorded` gives the UUIDs of the sessions without a row at this moment; `every_s` is
+        the time from one sweep to the next."""
         self._unrecorded = unrecorded
         self.recent: deque[Leak] = deque(maxlen=RECENT_MAX)
         self._warden = warden
@@ -72,14 +69,9 @@ class Leaks:
         self._renewed = asyncio.Event()
         metrics.reading(self._readings)
 
-    @property
-    def every_s(self) -> float:
-        """The pause after a sweep; a new one holds for the pause of this moment, too."""
-        return self._every_s
-
-    @every_s.setter
-    def every_s(self, seconds: float) -> None:
-        self._every_s = seconds
+    def renew(self, every_s: float) -> None:
+        """Change the time from one sweep to the next, also of the pause of this moment."""
+        self._every_s = every_s
         self._renewed.set()
 
     async def watch(self, ready: asyncio.Event) -> None:

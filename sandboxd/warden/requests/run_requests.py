@@ -86,10 +86,12 @@ class RunRequests:
                 resources.tied, self._may_stay(leased, terminal), leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
+            worker = Worker(shim.pid, leased, run, group, shim.pidfd, terminal)
+            undo.callback(worker.kill)  # before all else: a run that is refused must not go on
+            self._add(worker)
+            leased.runs[run] = shim.pid
+            self._link(leased, run)
             undo.pop_all()
-        leased.runs[run] = shim.pid
-        self._add(Worker(shim.pid, leased, run, group, shim.pidfd, terminal))
-        self._link(leased, run)
         resources.host_files.look()
         return Result(descriptors=followers)
 

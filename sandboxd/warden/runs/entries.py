@@ -20,7 +20,6 @@ import contextlib
 import functools
 import logging
 import math
-import select
 import selectors
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from collections.abc import Callable, Iterator
 from ... import log
 from ...errors import StageError
 from ...host import memory
+from ...host.descriptors import readable
 from ...jail.enter import Jail
 from ...jail.stage import stage
 from ...shim import main as shim
@@ -124,7 +124,7 @@ class Entries:
         has cleared the jail, or ends."""
         for entry in self._claimed:
             if entry.state == "claimed" and entry.tenancy and entry.tenancy.slot is slot:
-                if select.select([entry.sock], [], [], SOON_S)[0]:
+                if readable(entry.sock.fileno(), wait_s=SOON_S):
                     self._received(entry)
                 return self._warm.get(slot.number)
         return None
@@ -149,17 +149,16 @@ class Entries:
             try:
                 entry.order(message, fds)
                 self._start(entry, jail)
-                begun = entry.acknowledged()
-            except OSError:  # it has ended, or the host has nothing left for a new one
-                entry.drop()
+                if begun := entry.acknowledged():
+                    self._refill_at = max(self._refill_at, time.monotonic() + REFILL_S)
+                    self._keep(entry, tenancy, run.stays)
+                    return begun
+            except BaseException as error:  # whatever it is: what is refused must not go on
+                entry.kill()
+                # It had ended, or the host has nothing left for a new one.
+                if entry.shim or not isinstance(error, OSError):
+                    raise
                 continue
-            except StageError:  # no process can be made
-                entry.drop()
-                raise
-            if begun:
-                self._refill_at = max(self._refill_at, time.monotonic() + REFILL_S)
-                self._keep(entry, tenancy, run.stays)
-                return begun
             log.event("entry.silent", logging.WARNING, slot=run.slot, run=run.run)
         raise StageError("claim", "no shim takes the run")
 
