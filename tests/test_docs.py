@@ -157,6 +157,11 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
         assert not anchor or anchor in _anchors(target), f"{name}#{anchor}"
 
 
+def test_every_page_is_in_the_list_of_the_readme() -> None:
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {name for name, _ in _links(ROOT / "README.md")} == set()
+
+
 def _paths(path: Path) -> Iterator[str]:
     """The paths of this checkout in code spans and in command lines."""
     spans = re.findall(r"`([^`\n]+)`", _prose(path))
