@@ -4,12 +4,14 @@ what runs as root imports the standard library only."""
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from sandboxd.jail import syscalls
 from scripts.measures.imports import edges, module_circles, typing_circles
 from scripts.measures.tree import PACKAGE, Tree
 
@@ -125,6 +127,16 @@ def test_a_module_that_runs_as_root_imports_the_standard_library_only(
                 names = [node.module or ""]
             roots = {name.split(".")[0] for name in names}
             assert roots <= sys.stdlib_module_names, f"{source.path} imports {roots}"
+
+
+def test_modules_that_use_ctypes_are_those_that_the_module_of_system_calls_names(
+    package: Tree,
+) -> None:
+    users = {one.path.removeprefix("sandboxd/") for one in package.sources
+             if any(isinstance(node, ast.Import) and node.names[0].name == "ctypes"
+                    for node in one.nodes)}  # fmt: skip
+    named = set(re.findall(r"[a-z_]+/[a-z_]+\.py", syscalls.__doc__ or ""))
+    assert users == named | {"jail/syscalls.py"}
 
 
 @pytest.mark.parametrize("part", API_MAY_IMPORT)

@@ -1,8 +1,10 @@
 """The entries to the jail of one warden: those that are prepared ahead, and those that are warm.
 
-An order has one road, whatever entry takes it. The candidates are a warm entry of the session, then
-prepared ones, then one that the spawner makes for the order, then one that the warden forks itself:
-the first that acknowledges has the run. Silence means that the next one is tried (jail_entry.py).
+An order takes one of two roads (requests/run_requests.py). `resume` gives the warm entry of a
+session its next run. Without one, or if it is silent, `begin` gives the run to an entry that has
+seen no session. The candidates are prepared ones, then one that the spawner makes for the order,
+then one that the warden forks itself: the first that acknowledges has the run. Silence means that
+the next one is tried (jail_entry.py).
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 A warm entry waits for `warm_s`. A jail shows the host as it was when the jail was made: a name that

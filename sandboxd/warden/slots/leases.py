@@ -1,7 +1,7 @@
 """Slots: small numbers that are leased to sessions. Uid, gid and directories follow from a number.
 
-    STATE/slots/N/session      the session's UUID, written last when leased, removed first; blank
-                               in a spare
+    STATE/slots/N/session      the session's UUID, written last when leased; blank in a spare
+    STATE/slots/N/ended        the same file, whose name changes first when the session is over
     STATE/slots/N/image        its scratch, see scratch.py
     STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
     STATE/slots/N/runs/K/      run K, see runs/run_directory.py
