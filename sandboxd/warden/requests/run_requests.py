@@ -105,10 +105,12 @@ class RunRequests:
             return None
         group = entry.tenancy.group
         run_directory.note(slot.run_path(spec.run), group)
-        self._share(spec, slot, group, is_warm=True)
-        if shim := self._entries.resume(entry, spec):
-            return shim, group
-        slot_group.leave(self._resources.hierarchy, slot, spec.run)
+        with contextlib.ExitStack() as undo:
+            undo.callback(slot_group.leave, self._resources.hierarchy, slot, spec.run)
+            self._share(spec, slot, group, is_warm=True)
+            if shim := self._entries.resume(entry, spec):
+                undo.pop_all()
+                return shim, group
         return None
 
     def _share(self, spec: RunSpec, slot: Slot, group: Group, is_warm: bool = False) -> None:
