@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from .. import crash, log
 from ..config.settings import Config
 from ..errors import StageError
+from ..host import pidfds
 from ..systemd import Notify
 from ..wire import messages
 from . import cursor_files
@@ -105,6 +106,7 @@ class WardenLoop:
         self._api = api
         self._notify = notify
         self._read_again = read_again
+        self._api_fd = os.pidfd_open(api.pid)
         self._stopping = False
         self._spec: SpawnerSpec | None = None
         self._api_ends_by: float | None = None
@@ -279,12 +281,13 @@ class WardenLoop:
 
     def _stop(self) -> None:
         """SIGTERM: the api finishes its requests, or drains, and ends; the warden follows. A second
-        SIGTERM goes to the api too, which then does not wait."""
+        SIGTERM goes to the api too, which then does not wait. It may have been collected already,
+        and its pid be another process's."""
         if not self._stopping:
             self._stopping = True
             stop = self._resources.config.stop
             self._notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
-        os.kill(self._api.pid, signal.SIGTERM)
+        pidfds.send(self._api_fd, signal.SIGTERM)
 
     def _end(self) -> None:
         """Collect the workers that end with the daemon, and unmount every scratch and the copy of
