@@ -207,6 +207,7 @@ OPS: Mapping[str, Op] = {
             "starts a file helper for a virtual folder",
             {"folder": UUID},
             returns=_HELPER,
+            later=True,
         ),
         Op(
             "folder_remove",
