@@ -96,7 +96,7 @@ class BareWarden:
         self._started: list[Worker] = []
         link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
-            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_warm, link),
+            SlotRequests(resources, self.workers, ending, jobs, link),
             RunRequests(self.resources, self.entries, directories, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )

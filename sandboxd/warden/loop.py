@@ -37,6 +37,7 @@ from .requests.daemon_requests import DaemonRequests
 from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
 from .requests.provisioning import Provisioning
+from .requests.remount import Remounts
 from .requests.run_requests import RunRequests
 from .requests.slot_jobs import FUNCTIONS
 from .requests.slot_requests import SlotRequests
@@ -139,21 +140,17 @@ class WardenLoop:
         acts = acts_of(
             self._daemon,
             provisioning,
-            SlotRequests(
-                resources,
-                self._workers,
-                self._teardown,
-                self._jobs,
-                self._entries.end_warm,
-                self._broker.link,
-            ),
+            SlotRequests(resources, self._workers, self._teardown, self._jobs, self._broker.link),
             RunRequests(
                 resources, self._entries, directories, self._workers.add, self._broker.link
             ),
             FolderRequests(resources, self._workers.add, self._jobs),
             WorkspaceRequests(resources, self._jobs),
         )
-        self._dispatcher = Dispatcher(api.sock, acts)
+        self._remounts = Remounts(
+            resources, self._jobs, self._entries.end_warm, self._teardown.go_on
+        )
+        self._dispatcher = Dispatcher(api.sock, acts, self._remounts.hold)
 
     def _size_entries(self) -> None:
         if not self._resources.tied:  # a private daemon has one run
@@ -293,6 +290,7 @@ class WardenLoop:
         """Collect the workers that end with the daemon, and unmount every scratch and the copy of
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._remounts.close()
         self._entries.close()
         self._broker.close()
         self._spares.close()

@@ -20,7 +20,6 @@ from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import RunShare, Slot
 from ..slots.scratch import clone_into
-from .remount import remount_if_suspect
 from .replies import Result
 
 RUNS_MAX = 256
@@ -63,7 +62,6 @@ class RunRequests:
     ) -> Result:
         """Start a run: make its cgroup and directory, and give it to a shim."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._entries.end_warm)
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)

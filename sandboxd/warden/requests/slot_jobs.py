@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...config.settings import ScratchConfig
 from ..background import reported
 from ..job_process import JobSpec
 from ..runs.connection_count import count_connections
@@ -18,6 +19,7 @@ from ..slots.folders import mount
 from ..slots.leases import Slot
 from ..slots.provision import provision
 from ..slots.reclaim import reclaim
+from ..slots.scratch import ScratchMaker
 
 
 def make_slot(state_dir: str, folders: Sequence[str], **arguments: Any) -> dict[str, Any]:
@@ -26,6 +28,11 @@ def make_slot(state_dir: str, folders: Sequence[str], **arguments: Any) -> dict[
     return (
         mount_folders(state_dir, folders) or reported(lambda: provision(state_dir, **arguments))()
     )
+
+
+def remount_scratch(state_dir: str, kind: str, path: str) -> dict[str, Any]:
+    """Mount the scratch of a slot anew; the fields of the StageError, if there is one."""
+    return reported(lambda: ScratchMaker(ScratchConfig(kind), state_dir).remount(path))()
 
 
 def mount_folders(state_dir: str, folders: Sequence[str]) -> dict[str, Any]:
@@ -52,7 +59,8 @@ def empty_slot(
 
 
 FUNCTIONS = (
-    make_slot, mount_folders, close_folders, empty_slot, empty_runs, count_locks, count_connections,
+    make_slot, empty_slot, remount_scratch, mount_folders, close_folders, empty_runs, count_locks,
+    count_connections,
 )  # fmt: skip
 
 
@@ -68,6 +76,13 @@ def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:
         "folders": _unmounted(resources, slot),
     }  # fmt: skip
     return JobSpec(make_slot, arguments)
+
+
+def remounting(resources: Resources, slot: Slot) -> JobSpec:
+    """The remounting of the scratch of a slot."""
+    config = resources.config
+    place = {"state_dir": config.state_dir, "kind": config.scratch.kind, "path": slot.path}
+    return JobSpec(remount_scratch, place)
 
 
 def mounting(resources: Resources, folders: Sequence[str]) -> JobSpec:

@@ -18,15 +18,13 @@ from ..slots.scratch import clone_into
 from ..workers import Workers
 from .adoption import complete, take_up
 from .provisioning import shown
-from .remount import remount_if_suspect
 from .replies import PendingReply, Result
 from .slot_jobs import mounting
 from .teardown import Finish, Teardown
 
 
 class SlotRequests:
-    """Acts on slots. `end_warm` ends the shims of a slot that have no run; `link` gives a run to
-    the broker."""
+    """Acts on slots. `link` gives a run to the broker."""
 
     def __init__(
         self,
@@ -34,14 +32,12 @@ class SlotRequests:
         workers: Workers,
         teardown: Teardown,
         jobs: BackgroundJobs,
-        end_warm: Callable[[Slot], None],
         link: Callable[[Slot | None, int | None], None],
     ) -> None:
         self._resources = resources
         self._jobs = jobs
         self._workers = workers
         self._teardown = teardown
-        self._end_warm = end_warm
         self._link = link
 
     def adopt(
@@ -102,7 +98,6 @@ class SlotRequests:
     def files(self, slot: int, session: str) -> Result:
         """Start a file helper that sees the scratch and the folders of a session."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._end_warm)
         with contextlib.ExitStack() as stack:
             with stage("file helper"):
                 root = clone_into(stack, leased.scratch)
