@@ -75,6 +75,8 @@ class Op:
     once        the request is allowed once
     before      name of a request after which this one is allowed no longer; "": always allowed
     later       the warden serves other requests until it has the reply
+    scratch     it needs the scratch of the slot: one that takes no changes is mounted anew before,
+                and the warden serves other requests until then
     """
 
     name: str
@@ -88,6 +90,7 @@ class Op:
     once: bool = False
     before: str = ""
     later: bool = False
+    scratch: bool = False
 
 
 def _check_start(arguments: Mapping[str, Any]) -> None:
@@ -184,6 +187,7 @@ OPS: Mapping[str, Op] = {
             sends=(_STDIN,),
             rule=_check_start,
             returns=_FOLLOWERS,
+            scratch=True,
         ),
         Op(
             "follow",
@@ -199,7 +203,13 @@ OPS: Mapping[str, Op] = {
             "removes the directories of runs as soon as they are over",
             {**_SESSION, **_RUNS},
         ),
-        Op("files", "starts a file helper for a session", _SESSION, returns=_HELPER),
+        Op(
+            "files",
+            "starts a file helper for a session",
+            _SESSION,
+            returns=_HELPER,
+            scratch=True,
+        ),
         Op("release", "ends everything in a slot and frees it", _SESSION, later=True),
         Op("folder_make", "makes a virtual folder", {"folder": UUID, **_SIZE}, later=True),
         Op(
@@ -207,6 +217,7 @@ OPS: Mapping[str, Op] = {
             "starts a file helper for a virtual folder",
             {"folder": UUID},
             returns=_HELPER,
+            later=True,
         ),
         Op(
             "folder_remove",

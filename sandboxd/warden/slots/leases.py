@@ -72,6 +72,7 @@ class Slot:
     emptied_runs emptied directories of such runs, which wait for a run
     emptied_due those that a job is emptying now (runs/emptied_directories.py)
     suspect    its scratch was mounted while the disk was full
+    remounting a background job mounts its scratch anew
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
     network    the hosts that the runs of its session may reach; None: none
@@ -93,6 +94,7 @@ class Slot:
     emptied_runs: list[str] = field(default_factory=list)
     emptied_due: int = 0
     suspect: bool = False
+    remounting: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
     network: NetworkGrant | None = None
