@@ -137,8 +137,6 @@ class Dispatcher:
 
 
 def _refuse(reply: PendingReply, error: SandboxdError | OSError) -> None:
-    if isinstance(
-        error, OSError
-    ):  # no descriptor, memory or disk is left: this request fails alone
-        error = StageError.of("warden", error)
-    reply.refuse(error)
+    """Refuse a request. An OSError, where no descriptor, memory or disk is left, is of this request
+    alone."""
+    reply.refuse(StageError.of("warden", error) if isinstance(error, OSError) else error)
