@@ -44,7 +44,7 @@ AGE_S = 60.0
 """The age up to which an entry may take a run."""
 
 WARM_MAX = 64
-WARM_SIZE = 7 << 20
+WARM_SIZE = 8 << 20
 WARM_SHARE = 8
 """Warm entries at one time: so many at most, and those that this part of the host's memory holds.
 Each has two processes, together of WARM_SIZE."""

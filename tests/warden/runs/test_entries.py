@@ -85,7 +85,7 @@ def test_next_run_waits_a_moment_for_the_jail_of_the_run_before(
 
 
 def test_warm_jails_of_a_small_host_leave_memory_for_runs() -> None:
-    assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 18, 36, 64, 64]
+    assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 16, 32, 64, 64]
 
 
 def test_warm_jails_go_while_the_host_is_short_of_memory(
