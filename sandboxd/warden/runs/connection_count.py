@@ -11,8 +11,9 @@ counts it. It may have as much memory as a buffer can (`most_buffer`), and all o
 have no more than the memory that no socket in a list has.
 
 A program can hand its sockets to another run of its session, whose process then has sockets of
-a namespace that is none of a run. While much memory is in no list, the sockets of all processes are
-looked at for that (socket_networks.py).
+a namespace that is none of a run. While much memory is in no list, also in none of the networks of
+the host's own programs, the sockets of all processes of runs are looked at for that
+(socket_networks.py), a bounded number at a time (turns.py).
 
 The count is the work of a background job, in the network namespace of each run after the other.
 """
@@ -23,13 +24,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ...host import cgroupfs, procfs, tcp_sockets
 from ...host.tcp_sockets import CLOSE_WAIT, ESTABLISHED, LISTEN
 from ...jail import syscalls
 from ...jail.network import RECEIVE_MAX
 from ...jail.uncounted_memory import CONNECTIONS_MAX, ORPHANS_SHARE
-from . import socket_networks
+from .socket_networks import other_networks
+from .turns import Unfinished, in_slices, take_turns
 
 SOCKET = 3072
 """Bytes of a socket of TCP and of the request that it was made from."""
@@ -65,28 +68,70 @@ class TcpConnections:
         self.orphans += other.orphans
 
 
-def count_connections(groups: dict[str, str]) -> dict[str, int]:
-    """The runs that have more connections in no file than they may, with the bytes of those that
-    nobody has accepted.
+def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
+    """`over`: the runs that have more connections in no file than they may, with the bytes of those
+    that nobody has accepted. `unclear`: runs of which that cannot be said before all are looked at;
+    after `most` units (turns.py) some were not.
 
-    `groups` has the directory of a cgroup of each run, by the name of the group.
+    A run that is over by what its own network has ends the count. `groups` has the directory of
+    a cgroup of each run, by the name of the group.
     """
-    own = connections().memory
+    orphans = most_orphans()
     runs = {name: _of_run(directory) for name, directory in groups.items()}
-    if _rest(runs, own) > CONNECTIONS_MAX:
-        _add_handed_on(runs, groups)
-    rest, orphans = _rest(runs, own), most_orphans()
-    over = {}
-    for name, run in runs.items():
-        size = run.waiting + min(run.reset * most_buffer(), rest)
-        if size > CONNECTIONS_MAX or run.orphans > orphans:
-            over[name] = size
-    return over
+
+    def over() -> dict[str, int]:
+        return {
+            name: run.waiting
+            for name, run in runs.items()
+            if run.waiting > CONNECTIONS_MAX or run.orphans > orphans
+        }
+
+    elsewhere = 0 if over() else _elsewhere(runs, groups)
+    unfinished = Unfinished([], [])
+    if not over() and _rest(runs, elsewhere) > CONNECTIONS_MAX:
+        known = _networks(groups)
+        looks = {name: _add_handed_on(runs[name], groups[name], known) for name in runs}
+        unfinished = take_turns(looks, most, lambda: bool(over()))
+    sizes = over() | {name: runs[name].waiting for name in unfinished.excessive}
+    if sizes:
+        return {"over": sizes, "unclear": unfinished.unclear}
+    rest = _rest(runs, elsewhere)
+    full = {name: run.waiting + min(run.reset * most_buffer(), rest) for name, run in runs.items()}
+    sizes = {name: size for name, size in full.items() if size > CONNECTIONS_MAX}
+    if unfinished.unclear:  # the rest may be in sockets that they have
+        return {"over": {}, "unclear": sorted({*unfinished.unclear, *sizes})}
+    return {"over": sizes, "unclear": []}
 
 
-def _rest(runs: dict[str, TcpConnections], own: int) -> int:
+def _rest(runs: dict[str, TcpConnections], elsewhere: int) -> int:
     """Bytes of TCP that the sockets of no run and of no program of the host have."""
-    return max(0, tcp_memory() - own - sum(run.memory for run in runs.values()))
+    return max(0, tcp_memory() - elsewhere - sum(run.memory for run in runs.values()))
+
+
+def _elsewhere(runs: dict[str, TcpConnections], groups: dict[str, str]) -> int:
+    """Bytes of TCP that programs of the host have. All networks of it are looked at only when the
+    memory of TCP is not the daemon's own: it may have other containers."""
+    memory = connections().memory
+    if _rest(runs, memory) > CONNECTIONS_MAX:
+        known = _networks(groups)
+        for pid in procfs.pids():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                inode = os.stat(f"/proc/{pid}/ns/net").st_ino
+                if inode not in known:
+                    known.add(inode)
+                    with network_of(pid):
+                        memory += connections().memory
+    return memory
+
+
+def _networks(groups: dict[str, str]) -> set[int]:
+    """The inodes of the networks of this process and of the runs."""
+    known = set[int]()
+    members = (pid for directory in groups.values() for pid in cgroupfs.members(directory))
+    for pid in (os.getpid(), *members):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
+    return known
 
 
 def connections() -> TcpConnections:
@@ -170,15 +215,12 @@ def _of_run(directory: str) -> TcpConnections:
     return TcpConnections()
 
 
-def _add_handed_on(runs: dict[str, TcpConnections], groups: dict[str, str]) -> None:
-    """Add to each run the connections in namespaces of runs that are over, whose sockets it has."""
-    members = {name: cgroupfs.members(directory) for name, directory in groups.items()}
-    known = set[int]()
-    for pid in (os.getpid(), *(pid for pids in members.values() for pid in pids)):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
-    for name, pids in members.items():
-        for pid in pids:
-            for network in socket_networks.other_networks(pid, known):
-                with _inside(network):
-                    runs[name].add(connections())
+def _add_handed_on(run: TcpConnections, directory: str, known: set[int]) -> Iterator[int]:
+    """Add to a run the connections in namespaces of runs that are over, whose sockets it has. The
+    units of each descriptor are returned."""
+    tables = (other_networks(pid, known) for pid in cgroupfs.members(directory))
+    for network in in_slices(tables):
+        if network is not None:
+            with _inside(network):
+                run.add(connections())
+        yield 1

@@ -15,8 +15,9 @@ from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.model import MIB
-from sandboxd.warden.runs import slot_group
+from sandboxd.warden.runs import cpu_hold, slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.cpu_hold import CpuHold
 from sandboxd.warden.slots.leases import RunShare, Slot
 from sandboxd.warden.uid_lease import UidLease
 
@@ -219,3 +220,17 @@ def test_group_of_a_run_of_an_earlier_version_is_found_beside_those_of_slots(
     assert earlier.remove()
     hierarchy.tidy(earlier)
     end(hierarchy, slot, 2)
+
+
+def test_run_that_is_held_has_hardly_any_cpu_time_and_its_limit_afterwards(
+    hierarchy: Hierarchy, slot: Slot
+) -> None:
+    group = begin(hierarchy, slot, 1, cpus=2)
+    hold = CpuHold(group)
+    assert group.files.cpu_quota_us() == PERIOD_US // 100
+    hold.end()
+    assert group.files.cpu_quota_us() == 2 * PERIOD_US
+    CpuHold(group)
+    cpu_hold.end_left(group)
+    assert group.files.cpu_quota_us() == 2 * PERIOD_US
+    end(hierarchy, slot, 1)
