@@ -41,6 +41,9 @@ LEAST_ORPHANS = 8192
 """net.ipv4.tcp_max_orphans of a host with 2 GiB of memory: half the entries of the table of
 connections, which has one for each 128 KiB (tcp_init in net/ipv4/tcp.c)."""
 
+SOCKETS_A_UNIT = 4
+"""Sockets that take as long as a descriptor (turns.py)."""
+
 SOCKSTAT = "/proc/net/sockstat"
 _UNUSED = "sockets: used 0\n"
 
@@ -60,13 +63,6 @@ class TcpConnections:
     reset: int = 0
     orphans: int = 0
 
-    def add(self, other: TcpConnections) -> None:
-        """Take in those of another network namespace."""
-        self.memory += other.memory
-        self.waiting += other.waiting
-        self.reset += other.reset
-        self.orphans += other.orphans
-
 
 def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
     """`over`: the runs that have more connections in no file than they may, with the bytes of those
@@ -77,7 +73,7 @@ def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
     a cgroup of each run, by the name of the group.
     """
     orphans = most_orphans()
-    runs = {name: _of_run(directory) for name, directory in groups.items()}
+    runs = {name: TcpConnections() for name in groups}
 
     def over() -> dict[str, int]:
         return {
@@ -86,12 +82,18 @@ def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
             if run.waiting > CONNECTIONS_MAX or run.orphans > orphans
         }
 
-    elsewhere = 0 if over() else _elsewhere(runs, groups)
-    unfinished = Unfinished([], [])
-    if not over() and _rest(runs, elsewhere) > CONNECTIONS_MAX:
-        known = _networks(groups)
-        looks = {name: _add_handed_on(runs[name], groups[name], known) for name in runs}
-        unfinished = take_turns(looks, most, lambda: bool(over()))
+    def look(looks: dict[str, Iterator[int]]) -> Unfinished:
+        return take_turns(looks, most, lambda: bool(over()))
+
+    elsewhere = 0
+    unfinished = look({name: _own_network(run, groups[name]) for name, run in runs.items()})
+    if not over() and unfinished == Unfinished([], []):
+        elsewhere = _elsewhere(runs, groups)
+        if _rest(runs, elsewhere) > CONNECTIONS_MAX:
+            known = _networks(groups)
+            unfinished = look(
+                {name: _add_handed_on(run, groups[name], known) for name, run in runs.items()}
+            )
     sizes = over() | {name: runs[name].waiting for name in unfinished.excessive}
     if sizes:
         return {"over": sizes, "unclear": unfinished.unclear}
@@ -137,18 +139,29 @@ def _networks(groups: dict[str, str]) -> set[int]:
 def connections() -> TcpConnections:
     """Those of this network namespace."""
     seen = TcpConnections()
-    for one in tcp_sockets.tcp_sockets():
+    for _ in _add_sockets(seen):
+        pass
+    return seen
+
+
+def _add_sockets(seen: TcpConnections) -> Iterator[int]:
+    """Add the sockets of the network namespace that this thread is in at the first step, and return
+    the units of each step."""
+    reset = 0
+    for number, one in enumerate(tcp_sockets.tcp_sockets()):
         seen.memory += one.memory
         if one.state == LISTEN:
-            seen.reset += one.queue
+            reset += one.queue
         elif one.inode == 0 and one.state in (ESTABLISHED, CLOSE_WAIT):
             seen.waiting += one.memory + SOCKET
-            seen.reset -= 1
+            reset -= 1
         elif one.inode == 0:
             seen.orphans += 1
-    seen.reset = max(0, seen.reset)
-    seen.waiting += seen.reset * SOCKET
-    return seen
+        if number % SOCKETS_A_UNIT == 0:
+            yield 1
+    reset = max(0, reset)
+    seen.reset += reset
+    seen.waiting += reset * SOCKET
 
 
 @contextlib.contextmanager
@@ -205,14 +218,19 @@ def _setting(name: str, default: int) -> int:
     return int(procfs.text(f"/proc/sys/net/{name}") or default)
 
 
-def _of_run(directory: str) -> TcpConnections:
-    """Those of a run; none when it has ended meanwhile."""
+def _own_network(run: TcpConnections, directory: str) -> Iterator[int]:
+    """Add the sockets of the network of a run, and return the units of each step; none when it has
+    ended meanwhile."""
     for pid in cgroupfs.members(directory):
         if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
-            break
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError), network_of(pid):
-            return connections()
-    return TcpConnections()
+            return
+        look = _add_sockets(run)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with network_of(pid):
+                units = next(look, 0)
+            yield units
+            yield from look
+            return
 
 
 def _add_handed_on(run: TcpConnections, directory: str, known: set[int]) -> Iterator[int]:
@@ -221,6 +239,9 @@ def _add_handed_on(run: TcpConnections, directory: str, known: set[int]) -> Iter
     tables = (other_networks(pid, known) for pid in cgroupfs.members(directory))
     for network in in_slices(tables):
         if network is not None:
+            look = _add_sockets(run)
             with _inside(network):
-                run.add(connections())
+                units = next(look, 0)
+            yield units
+            yield from look
         yield 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.host import tcp_sockets
-from sandboxd.warden.runs import connection_count, socket_networks
+from sandboxd.warden.runs import connection_count, socket_networks, turns
 from sandboxd.warden.runs.connection_count import SOCKET, TcpConnections
 
 PRELUDE = """
@@ -199,6 +199,17 @@ def test_run_with_connections_that_were_reset_is_not_ended_for_memory_of_a_conta
     monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", HIDDEN_MAX)
     with having(MANY), having(RESET) as directory:
         assert count_connections({"1.1": directory}) == {}
+
+
+def test_many_accepted_connections_do_not_delay_the_count_of_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    monkeypatch.setattr(turns, "SLICE", 16)
+    many = "pairs = [(client(), server.accept()) for _ in range(200)]"
+    with having(many) as one, having(MANY) as other:
+        result = connection_count.count_connections({"1.1": one, "2.1": other}, 48)
+    assert set(result["over"]) == {"2.1"} and result["unclear"] == ["1.1"]
 
 
 LINGERING = """
