@@ -4,7 +4,8 @@ Programs see nothing of a hold but that they are slow. A frozen cgroup would let
 and v1 has none here. The least CPU time that a client may request is as much (HELD_US).
 
 The shim sets the CPU limit of each step, so a hold ends early when a step begins, and the end of
-a hold writes the former limit only where the hold is still there. A daemon that is killed leaves
+a hold writes the former limit only where the hold is still there. A hold that begins just between
+the write of the shim and its read-back has the shim write once more. A daemon that is killed leaves
 a hold behind, and the next one ends it (`end_left`).
 """
 

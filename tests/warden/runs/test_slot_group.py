@@ -234,3 +234,24 @@ def test_run_that_is_held_has_hardly_any_cpu_time_and_its_limit_afterwards(
     cpu_hold.end_left(group)
     assert group.files.cpu_quota_us() == 2 * PERIOD_US
     end(hierarchy, slot, 1)
+
+
+def test_hold_that_begins_while_the_limits_of_a_step_are_set_does_not_stop_the_run(
+    hierarchy: Hierarchy, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = begin(hierarchy, slot, 1, cpus=2)
+    group.open()
+    write, held = GroupFiles.write, list[CpuHold]()
+
+    def hold_after(files: GroupFiles, name: str, value: str) -> None:
+        write(files, name, value)
+        if name in ("cpu.max", "cpu.cfs_quota_us") and not held:
+            monkeypatch.setattr(GroupFiles, "write", write)
+            held.append(CpuHold(Group(group.dirs)))
+
+    monkeypatch.setattr(GroupFiles, "write", hold_after)
+    group.limit(replace(STEP_LIMITS, memory=LIMIT, cpus=1))
+    held[0].end()
+    assert group.files.cpu_quota_us() == PERIOD_US
+    group.close()
+    end(hierarchy, slot, 1)
