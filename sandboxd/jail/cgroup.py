@@ -31,6 +31,8 @@ SLOT_GROUP = re.compile(r"slot-(\d+)", re.ASCII)
 """The name of the group above those of a slot's runs."""
 
 PERIOD_US = 100_000
+TRIES = 2
+"""Of a write and a read. The warden may hold the run in between (warden/runs/cpu_hold.py), once."""
 INIT_TASKS = 1
 """The tasks of a group that are none of the program's: init. The shim is in another group."""
 SOCKETS_SHARE = 4
@@ -159,13 +161,13 @@ class Group:
             if self._may_be_absent(name):
                 return
             raise StageError("cgroup", f"{name} does not exist; swap cannot be denied")
-        with stage(f"cgroup {name}"):
-            self.files.write(name, value)
-            current = self.files.read(name)
-        if value == UNLIMITED:  # only ever on the way to a limit
-            return
-        if not _same_value(name, value, current):
-            expect(f"cgroup {name}", "value read back", current, value)
+        for _ in range(TRIES):
+            with stage(f"cgroup {name}"):
+                self.files.write(name, value)
+                current = self.files.read(name)
+            if value == UNLIMITED or _same_value(name, value, current):
+                return  # UNLIMITED is only ever on the way to a limit
+        expect(f"cgroup {name}", "value read back", current, value)
 
     def _may_be_absent(self, name: str) -> bool:
         """The group is limited without it: no swap, or no count of socket buffers in this v1."""

@@ -116,7 +116,8 @@ PROTECTIONS = (
         "a run that holds more than 100,000 locks on files (fcntl, flock), or 64 on the inode that "
         "all eventfds and epolls of the host share, is ended: no cgroup counts their memory; locks "
         "of open files (F_OFD_SETLK) are bounded by the shim",
-        ("warden/runs/lock_watch.py", "warden/runs/lock_count.py", "jail/uncounted_memory.py",
+        ("warden/runs/lock_watch.py", "warden/runs/lock_count.py", "warden/runs/turns.py",
+         "warden/runs/unclear_runs.py", "warden/runs/cpu_hold.py", "jail/uncounted_memory.py",
          "shim/bounded_calls.py"),
         (
             HostGuarantee(
@@ -126,9 +127,11 @@ PROTECTIONS = (
         ),
         attacks=("file-locks", "locks-on-eventfds"),
         tests=("tests/warden/runs/test_lock_watch.py", "tests/warden/runs/test_lock_count.py",
+               "tests/warden/runs/test_unclear_runs.py", "tests/warden/runs/test_turns.py",
                "tests/e2e/test_locks.py", "tests/shim/test_bounded_calls.py"),
-        remains="until a run is ended, it makes some 200 MB of locks a second with each of its "
-        "CPUs, and the warden needs about half a second; while no daemon is there, nobody counts",
+        remains="until they are counted, for some 0.7 s, all runs together make some 200 MB of "
+        "locks a second with each CPU of the host, and one with very many descriptors some 2 MB "
+        "a second for up to some five seconds more; while no daemon is there, nobody counts",
     ),
     Protection(
         "connections in no file",
@@ -147,7 +150,8 @@ PROTECTIONS = (
         attacks=("unaccepted-connections",),
         tests=("tests/warden/runs/test_connection_count.py",
                "tests/warden/runs/test_connection_watch.py", "tests/e2e/test_connections.py"),
-        remains="until a run is ended, about half a second, it makes some hundred MB; while no "
+        remains="until a run is ended, for some 0.7 s, it makes some hundred MB, and one with very "
+        "many descriptors some 7 MB a second for some seconds more; while no "
         "daemon is there, nobody counts; listening sockets of a run that is over, while they are "
         "on their way in another socket",
     ),

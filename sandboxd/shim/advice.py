@@ -275,8 +275,8 @@ def _fsize(facts: StepFacts) -> str:
 
 def _locks(_: StepFacts) -> str:
     return (
-        f"more than {LOCKS_MAX} locks on files at one time: release locks that are not needed, "
-        "or lock larger ranges"
+        f"more than {LOCKS_MAX} locks on files at one time, or too many descriptors to count them: "
+        "release locks that are not needed, or lock larger ranges, and close descriptors"
     )
 
 

@@ -294,6 +294,8 @@ class WardenLoop:
         self._entries.close()
         self._broker.close()
         self._spares.close()
+        for watch in self._watches:
+            watch.close()
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
                 worker.kill()

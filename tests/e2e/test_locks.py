@@ -26,6 +26,29 @@ print("at the end", flush=True)
 """
 HELD_S = 15
 
+HIDING = """
+import fcntl, os, struct, sys, time
+processes, locks, seconds = map(int, sys.argv[1:])
+copied = os.memfd_create("copied")
+for _ in range(1000):
+    os.dup(copied)
+ready, done = os.pipe()
+for _ in range(processes):
+    if os.fork() == 0:
+        for _ in range(10):
+            fd = os.memfd_create("locks")
+            for at in range(locks // 10):
+                fcntl.fcntl(fd, fcntl.F_SETLK, struct.pack("hhqqi4x", 1, 0, 2 * at, 1, 0))
+        os.write(done, b".")
+        time.sleep(seconds + 60)
+for _ in range(processes):
+    os.read(ready, 1)
+print("held", flush=True)
+time.sleep(seconds)
+print("at the end", flush=True)
+"""
+"""Forty such processes have more descriptors than the first count looks at."""
+
 
 def program(files: int, locks: int, seconds: int) -> dict[str, str]:
     return {
@@ -46,5 +69,29 @@ def test_run_that_holds_more_locks_than_it_may_is_ended_and_says_so(
 
 def test_run_that_holds_as_many_as_it_may_goes_on(http: httpx.Client, session: Make) -> None:
     outcome = run(http, session(), program(300, 300, 2))
+    assert outcome.exits[-1] == 0
+    assert outcome.text("stdout").endswith("at the end\n")
+
+
+def hiding(processes: int, locks: int, seconds: int) -> dict[str, str]:
+    return {
+        "clean": f"cat > hide.py <<'E'\n{HIDING}\nE",
+        "exec": f"exec /usr/bin/python3 hide.py {processes} {locks} {seconds}",
+    }
+
+
+def test_run_that_hides_its_locks_behind_copies_of_descriptors_is_ended(
+    http: httpx.Client, session: Make
+) -> None:
+    outcome = run(http, session(), hiding(40, 4000, HELD_S))
+    verdict = outcome.results[-1]["verdict"]
+    assert (verdict["outcome"], verdict["limit"]) == ("limit", "locks"), verdict
+    assert "at the end" not in outcome.text("stdout")
+
+
+def test_run_with_very_many_descriptors_and_as_many_locks_as_it_may_have_goes_on(
+    http: httpx.Client, session: Make
+) -> None:
+    outcome = run(http, session(), hiding(40, 2000, 3))
     assert outcome.exits[-1] == 0
     assert outcome.text("stdout").endswith("at the end\n")

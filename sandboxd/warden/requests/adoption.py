@@ -9,7 +9,7 @@ from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
 from ...model import GIB
 from .. import cursor_files
-from ..runs import run_directory
+from ..runs import cpu_hold, run_directory
 from ..runs.cgroups import Hierarchy, is_slot_group
 from ..runs.group_removal import end_groups
 from ..runs.worker import Worker
@@ -50,6 +50,9 @@ def take_up(resources: Resources, number: int, session: str, runs: Set[int]) -> 
     adoption = Adoption(resources.slots.adopt(number, session))
     try:
         _find_shims(adoption, runs)
+        for shim in adoption.shims:
+            if shim.group:
+                cpu_hold.end_left(shim.group)
     except StageError as error:
         adoption.error = error
     return adoption

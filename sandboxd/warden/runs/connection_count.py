@@ -11,8 +11,9 @@ counts it. It may have as much memory as a buffer can (`most_buffer`), and all o
 have no more than the memory that no socket in a list has.
 
 A program can hand its sockets to another run of its session, whose process then has sockets of
-a namespace that is none of a run. While much memory is in no list, the sockets of all processes are
-looked at for that (socket_networks.py).
+a namespace that is none of a run. While much memory is in no list, also in none of the networks of
+the host's own programs, the sockets of all processes of runs are looked at for that
+(socket_networks.py), a bounded number at a time (turns.py).
 
 The count is the work of a background job, in the network namespace of each run after the other.
 """
@@ -23,13 +24,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ...host import cgroupfs, procfs, tcp_sockets
 from ...host.tcp_sockets import CLOSE_WAIT, ESTABLISHED, LISTEN
 from ...jail import syscalls
 from ...jail.network import RECEIVE_MAX
 from ...jail.uncounted_memory import CONNECTIONS_MAX, ORPHANS_SHARE
-from . import socket_networks
+from .socket_networks import other_networks
+from .turns import Unfinished, in_slices, take_turns
 
 SOCKET = 3072
 """Bytes of a socket of TCP and of the request that it was made from."""
@@ -37,6 +40,9 @@ SOCKET = 3072
 LEAST_ORPHANS = 8192
 """net.ipv4.tcp_max_orphans of a host with 2 GiB of memory: half the entries of the table of
 connections, which has one for each 128 KiB (tcp_init in net/ipv4/tcp.c)."""
+
+SOCKETS_A_UNIT = 4
+"""Sockets that take as long as a descriptor (turns.py)."""
 
 SOCKSTAT = "/proc/net/sockstat"
 _UNUSED = "sockets: used 0\n"
@@ -57,53 +63,105 @@ class TcpConnections:
     reset: int = 0
     orphans: int = 0
 
-    def add(self, other: TcpConnections) -> None:
-        """Take in those of another network namespace."""
-        self.memory += other.memory
-        self.waiting += other.waiting
-        self.reset += other.reset
-        self.orphans += other.orphans
 
+def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
+    """`over`: the runs that have more connections in no file than they may, with the bytes of those
+    that nobody has accepted. `unclear`: runs of which that cannot be said before all are looked at;
+    after `most` units (turns.py) some were not.
 
-def count_connections(groups: dict[str, str]) -> dict[str, int]:
-    """The runs that have more connections in no file than they may, with the bytes of those that
-    nobody has accepted.
-
-    `groups` has the directory of a cgroup of each run, by the name of the group.
+    A run that is over by what its own network has ends the count. `groups` has the directory of
+    a cgroup of each run, by the name of the group.
     """
-    own = connections().memory
-    runs = {name: _of_run(directory) for name, directory in groups.items()}
-    if _rest(runs, own) > CONNECTIONS_MAX:
-        _add_handed_on(runs, groups)
-    rest, orphans = _rest(runs, own), most_orphans()
-    over = {}
-    for name, run in runs.items():
-        size = run.waiting + min(run.reset * most_buffer(), rest)
-        if size > CONNECTIONS_MAX or run.orphans > orphans:
-            over[name] = size
-    return over
+    orphans = most_orphans()
+    runs = {name: TcpConnections() for name in groups}
+
+    def over() -> dict[str, int]:
+        return {
+            name: run.waiting
+            for name, run in runs.items()
+            if run.waiting > CONNECTIONS_MAX or run.orphans > orphans
+        }
+
+    def look(looks: dict[str, Iterator[int]]) -> Unfinished:
+        return take_turns(looks, most, lambda: bool(over()))
+
+    elsewhere = 0
+    unfinished = look({name: _own_network(run, groups[name]) for name, run in runs.items()})
+    if not over() and unfinished == Unfinished([], []):
+        elsewhere = _elsewhere(runs, groups)
+        if _rest(runs, elsewhere) > CONNECTIONS_MAX:
+            known = _networks(groups)
+            unfinished = look(
+                {name: _add_handed_on(run, groups[name], known) for name, run in runs.items()}
+            )
+    sizes = over() | {name: runs[name].waiting for name in unfinished.excessive}
+    if sizes:
+        return {"over": sizes, "unclear": unfinished.unclear}
+    rest = _rest(runs, elsewhere)
+    full = {name: run.waiting + min(run.reset * most_buffer(), rest) for name, run in runs.items()}
+    sizes = {name: size for name, size in full.items() if size > CONNECTIONS_MAX}
+    if unfinished.unclear:  # the rest may be in sockets that they have
+        return {"over": {}, "unclear": sorted({*unfinished.unclear, *sizes})}
+    return {"over": sizes, "unclear": []}
 
 
-def _rest(runs: dict[str, TcpConnections], own: int) -> int:
+def _rest(runs: dict[str, TcpConnections], elsewhere: int) -> int:
     """Bytes of TCP that the sockets of no run and of no program of the host have."""
-    return max(0, tcp_memory() - own - sum(run.memory for run in runs.values()))
+    return max(0, tcp_memory() - elsewhere - sum(run.memory for run in runs.values()))
+
+
+def _elsewhere(runs: dict[str, TcpConnections], groups: dict[str, str]) -> int:
+    """Bytes of TCP that programs of the host have. All networks of it are looked at only when the
+    memory of TCP is not the daemon's own: it may have other containers."""
+    memory = connections().memory
+    if _rest(runs, memory) > CONNECTIONS_MAX:
+        known = _networks(groups)
+        for pid in procfs.pids():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                inode = os.stat(f"/proc/{pid}/ns/net").st_ino
+                if inode not in known:
+                    known.add(inode)
+                    with network_of(pid):
+                        memory += connections().memory
+    return memory
+
+
+def _networks(groups: dict[str, str]) -> set[int]:
+    """The inodes of the networks of this process and of the runs."""
+    known = set[int]()
+    members = (pid for directory in groups.values() for pid in cgroupfs.members(directory))
+    for pid in (os.getpid(), *members):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
+    return known
 
 
 def connections() -> TcpConnections:
     """Those of this network namespace."""
     seen = TcpConnections()
-    for one in tcp_sockets.tcp_sockets():
+    for _ in _add_sockets(seen):
+        pass
+    return seen
+
+
+def _add_sockets(seen: TcpConnections) -> Iterator[int]:
+    """Add the sockets of the network namespace that this thread is in at the first step, and return
+    the units of each step."""
+    reset = 0
+    for number, one in enumerate(tcp_sockets.tcp_sockets()):
         seen.memory += one.memory
         if one.state == LISTEN:
-            seen.reset += one.queue
+            reset += one.queue
         elif one.inode == 0 and one.state in (ESTABLISHED, CLOSE_WAIT):
             seen.waiting += one.memory + SOCKET
-            seen.reset -= 1
+            reset -= 1
         elif one.inode == 0:
             seen.orphans += 1
-    seen.reset = max(0, seen.reset)
-    seen.waiting += seen.reset * SOCKET
-    return seen
+        if number % SOCKETS_A_UNIT == 0:
+            yield 1
+    reset = max(0, reset)
+    seen.reset += reset
+    seen.waiting += reset * SOCKET
 
 
 @contextlib.contextmanager
@@ -160,25 +218,30 @@ def _setting(name: str, default: int) -> int:
     return int(procfs.text(f"/proc/sys/net/{name}") or default)
 
 
-def _of_run(directory: str) -> TcpConnections:
-    """Those of a run; none when it has ended meanwhile."""
+def _own_network(run: TcpConnections, directory: str) -> Iterator[int]:
+    """Add the sockets of the network of a run, and return the units of each step; none when it has
+    ended meanwhile."""
     for pid in cgroupfs.members(directory):
         if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
-            break
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError), network_of(pid):
-            return connections()
-    return TcpConnections()
+            return
+        look = _add_sockets(run)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with network_of(pid):
+                units = next(look, 0)
+            yield units
+            yield from look
+            return
 
 
-def _add_handed_on(runs: dict[str, TcpConnections], groups: dict[str, str]) -> None:
-    """Add to each run the connections in namespaces of runs that are over, whose sockets it has."""
-    members = {name: cgroupfs.members(directory) for name, directory in groups.items()}
-    known = set[int]()
-    for pid in (os.getpid(), *(pid for pids in members.values() for pid in pids)):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
-    for name, pids in members.items():
-        for pid in pids:
-            for network in socket_networks.other_networks(pid, known):
-                with _inside(network):
-                    runs[name].add(connections())
+def _add_handed_on(run: TcpConnections, directory: str, known: set[int]) -> Iterator[int]:
+    """Add to a run the connections in namespaces of runs that are over, whose sockets it has. The
+    units of each descriptor are returned."""
+    tables = (other_networks(pid, known) for pid in cgroupfs.members(directory))
+    for network in in_slices(tables):
+        if network is not None:
+            look = _add_sockets(run)
+            with _inside(network):
+                units = next(look, 0)
+            yield units
+            yield from look
+        yield 1

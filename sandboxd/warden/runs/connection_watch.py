@@ -9,6 +9,7 @@ run's memory; without a bound it takes the memory of the host, or all of it that
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from ..job_process import JobSpec
 from .connection_count import SOCKET, SOCKSTAT, count_connections, most_orphans, sockstat_value
@@ -46,6 +47,6 @@ class ConnectionWatch(RunWatch):
     limit = "connections"
     memory = ConnectionMemory
 
-    def job(self, groups: dict[str, str]) -> JobSpec:
-        """The count of connections."""
-        return JobSpec(count_connections, {"groups": groups})
+    def job(self, groups: dict[str, str], names: Collection[str], most: int) -> JobSpec:
+        """The count of connections. It looks at all runs: what one of them has is not of others."""
+        return JobSpec(count_connections, {"groups": groups, "most": most})

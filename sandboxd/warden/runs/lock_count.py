@@ -6,9 +6,13 @@ to an open file, which the cgroup counts. The filter bounds the third kind, F_OF
 (shim/bounded_calls.py). So no program can hold many locks that are in no fdinfo. /proc/locks has
 them all, but a reader of it keeps everybody from locking, and starts anew for each page.
 
-The count is the work of a background job: the more open files programs have, the longer it takes.
-It begins with the processes that have used the most CPU time: each lock takes some of it, and open
-files without locks, which would only delay the count, are cheaper to have.
+All descriptors of a table that are of one file have the same locks of F_SETLK beside them: these
+count once.
+
+The count is the work of a background job: the more open files programs have, the longer it takes,
+up to a bound (turns.py). It begins with the processes of a run that have used the most CPU time:
+each lock takes some of it, and open files without locks, which would only delay the count, are
+cheaper to have.
 
 CAP_SYS_PTRACE is needed: the kernel asks for the right to look at a process.
 """
@@ -19,51 +23,98 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from ...host import cgroupfs, procfs
 from ...jail import syscalls
 from ...jail.uncounted_memory import ANONYMOUS_LOCKS_MAX, LOCKS_MAX
+from .turns import TABLE, in_slices, take_turns
 
-_LOCK = "\nlock:"
+_LOCK, _OF_TABLE = "\nlock:", ": POSIX "
+_INODE = 5
+"""The word of a lock's line, behind ": POSIX ", that names the file."""
+_UNIT = 1024
+"""Bytes of an fdinfo that take the kernel as long as to open it."""
 _UTIME, _STIME = 11, 12
 """Fields of /proc/PID/stat, counted from the one after the name."""
 
 
-def count_locks(groups: dict[str, str]) -> dict[str, int]:
-    """The first run of which more locks are seen than it may hold, with their number; none: {}.
+def count_locks(groups: dict[str, str], most: int) -> dict[str, Any]:
+    """`over`: runs of which more locks are seen than a run may hold, with their number; the first
+    one ends the count. `unclear`: runs of which not all was seen after `most` units (turns.py).
 
     `groups` has the directory of a cgroup of each run, by the name of the group.
     """
-    processes = [
-        (_cpu_time(pid), pid, name)
-        for name, directory in groups.items()
-        for pid in cgroupfs.members(directory)
-    ]
-    inode = f" {anonymous_inode()} "
-    locks, anonymous = Counter[str](), Counter[str]()
-    for _, pid, name in sorted(processes, reverse=True):
-        for text in file_locks(pid):
-            locks[name] += text.count(_LOCK)
-            anonymous[name] += text.count(inode)
-            if locks[name] > LOCKS_MAX or anonymous[name] > ANONYMOUS_LOCKS_MAX:
-                return {name: locks[name]}
-    return {}
+    inode = anonymous_inode()
+    runs = {name: _RunLocks(directory, inode) for name, directory in groups.items()}
+    looks = {name: run.look() for name, run in runs.items()}
+    unfinished = take_turns(looks, most, lambda: any(run.is_over for run in runs.values()))
+    over = {
+        name: run.locks for name, run in runs.items() if run.is_over or name in unfinished.excessive
+    }
+    return {"over": over, "unclear": unfinished.unclear}
+
+
+class _RunLocks:
+    """The locks of a run, as far as they have been seen; `anonymous` are those on the inode of all
+    eventfds."""
+
+    def __init__(self, directory: str, inode: str) -> None:
+        self._directory = directory
+        self._inode = inode
+        self.locks = self.anonymous = 0
+
+    @property
+    def is_over(self) -> bool:
+        """These are more than a run may hold."""
+        return self.locks > LOCKS_MAX or self.anonymous > ANONYMOUS_LOCKS_MAX
+
+    def look(self) -> Iterator[int]:
+        """Look at one descriptor after the other, and return the units of each."""
+        pids = sorted(cgroupfs.members(self._directory), key=_cpu_time, reverse=True)
+        tables = (_table(pid, task) for pid in pids for task in _tasks(pid))
+        for units, inode, locks in in_slices(tables):
+            self.locks += locks
+            self.anonymous += locks if inode == self._inode else 0
+            yield units
+            if self.is_over:
+                return
 
 
 def file_locks(pid: int) -> Iterator[str]:
     """The words of the kernel about each open file of a process that has locks."""
-    for task in _tables(pid):
-        directory = f"/proc/{pid}/task/{task}/fdinfo"
-        with contextlib.suppress(OSError):  # the process has ended meanwhile
-            for name in os.listdir(directory):
-                text = procfs.text(f"{directory}/{name}")
-                if _LOCK in text:
-                    yield text
+    texts = (text for task in _tasks(pid) for text in _texts(pid, task))
+    return (text for text in texts if _LOCK in text)
 
 
 def number_of(pid: int) -> int:
     """The locks of a process."""
-    return sum(text.count(_LOCK) for text in file_locks(pid))
+    return sum(locks for task in _tasks(pid) for _, _, locks in _table(pid, task))
+
+
+def _table(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
+    """For each descriptor of a table its units, its inode if it has locks, and those of its locks
+    that no descriptor before has."""
+    yield TABLE, "", 0
+    seen = Counter[str]()
+    for text in _texts(pid, task):
+        units = 1 + len(text) // _UNIT
+        of_file, of_table = text.count(_LOCK), text.count(_OF_TABLE)
+        if not of_file:
+            yield units, "", 0
+            continue
+        inode = text.partition(_LOCK)[2].split(maxsplit=_INODE + 1)[_INODE]
+        new = max(0, of_table - seen[inode])
+        seen[inode] += new
+        yield units, inode, of_file - of_table + new
+
+
+def _texts(pid: int, task: int) -> Iterator[str]:
+    """The words of the kernel about each descriptor of a table."""
+    directory = f"/proc/{pid}/task/{task}/fdinfo"
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # it has ended meanwhile
+        for entry in entries:
+            yield procfs.text(entry.path)
 
 
 def anonymous_inode() -> str:
@@ -82,7 +133,7 @@ def _cpu_time(pid: int) -> int:
     return int(fields[_UTIME]) + int(fields[_STIME]) if len(fields) > _STIME else 0
 
 
-def _tables(pid: int) -> Iterator[int]:
+def _tasks(pid: int) -> Iterator[int]:
     """The threads of a process, without those that have the table of its first one."""
     yield pid
     with contextlib.suppress(OSError):

@@ -6,7 +6,8 @@ unlocking, so runs are watched (run_watch.py).
 
 A program makes up to a million locks a second on each CPU that it may use, fewer when it has few
 open files, since the kernel searches all locks of a file each time. So a run can hold LOCKS_MAX for
-ever, and for a moment 200 MB more for each second that look, count and kill take.
+ever, and for a moment 200 MB more for each second that look, count and kill take. The first count
+has a bound, and a run with more descriptors is held during the next ones (unclear_runs.py).
 
 All eventfds, epolls, timers and the like of the host have one inode, whose locks the kernel
 searches when any of them is closed. A lock there is seen at once, by a question for the first one.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Collection
 
 from ...host import procfs
 from ..job_process import JobSpec
@@ -69,6 +71,6 @@ class LockWatch(RunWatch):
     limit = "locks"
     memory = LockMemory
 
-    def job(self, groups: dict[str, str]) -> JobSpec:
+    def job(self, groups: dict[str, str], names: Collection[str], most: int) -> JobSpec:
         """The count of locks."""
-        return JobSpec(count_locks, {"groups": groups})
+        return JobSpec(count_locks, {"groups": {one: groups[one] for one in names}, "most": most})

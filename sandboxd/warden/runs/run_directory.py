@@ -45,8 +45,6 @@ from ..slots.leases import SETUP_S, Slot
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""
 
-CONNECT_S = 2.0
-
 _FILES = ("console", "journal", "cursor")
 _ROOM = {"journal": JOURNAL_ROOM, "cursor": cursor_files.ROOM}
 _SET_ASIDE = "set-aside-"
@@ -237,13 +235,13 @@ def living(path: str, uid: int) -> tuple[int, int] | None:
     """
     deadline = time.monotonic() + SETUP_S
     while True:
-        with stage("adopt"):
+        with stage("adopt"), contextlib.suppress(BlockingIOError):
             sock = _connected(path)
-        if sock is None:
-            return None
-        with sock:
-            if shim := _shim(sock, uid):
-                return shim
+            if sock is None:
+                return None
+            with sock:
+                if shim := _shim(sock, uid):
+                    return shim
         if time.monotonic() > deadline:
             raise StageError(
                 "adopt", f"{path}: the process that listens there is not the slot's shim"
@@ -282,9 +280,10 @@ def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:
 
 
 def _connected(path: str) -> socket.socket | None:
-    """A connection to the run's shim; None when no process listens. Raises OSError."""
+    """A connection to the run's shim; None when no process listens. Raises OSError: BlockingIOError
+    when as many connections as its socket may have wait for a shim that is at work."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(CONNECT_S)
+    sock.setblocking(False)  # the loop of the warden waits for no shim
     try:
         with _short(path) as directory:
             sock.connect(f"{directory}/control")

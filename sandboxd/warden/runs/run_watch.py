@@ -8,8 +8,12 @@ back. A question to the shim for each such call would make programs slow. So run
     a step more     a background job counts what each run has (lock_count.py, connection_count.py)
     over a bound    a run that has more is over its limit: its shim kills the step, and the verdict
                     names the limit. A shim that does not is killed with its run.
+    unclear         a count ends after a bounded number of descriptors. Runs that have more are
+                    counted again and at length, and held while the memory grows (unclear_runs.py).
+                    Other counts go on beside that.
 
-Until the count is over, a run goes on. Runs are not watched while no warden is there.
+Until the count is over, a run goes on. Runs are not watched while no warden is there. A result is
+about the runs that were counted: of those that have begun meanwhile, one may have the same group.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ... import log
@@ -25,6 +30,7 @@ from ...errors import StageError
 from ...model import MIB
 from ..job_process import Done, JobSpec
 from . import run_directory
+from .unclear_runs import UNITS, UnclearRuns
 from .worker import Worker
 
 LOOK_S, SOON_S = 0.25, 0.05
@@ -39,11 +45,17 @@ FAST = 1 * MIB
 PAUSE_SHARE = 5
 """After a count that has found no run, the next one waits so many times as long as it took."""
 
+URGENT = 4 * STEP
+"""The growth since that count after which the next one waits no longer."""
+
 RETRY_S = 1.0
 """The next count, when one has failed, or when `is_urgent` has no run to show."""
 
 END_S = 2.0
 """A shim that does not end its step within this time is killed."""
+
+REPEAT_S = 0.5
+"""Between two requests to such a shim: each waits at its socket until the shim takes it."""
 
 
 class KernelMemory(ABC):
@@ -56,6 +68,33 @@ class KernelMemory(ABC):
     def is_urgent(self) -> bool:
         """Runs are to be counted, whatever the size is."""
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """A count.
+
+    workers    all runs of its beginning, by the name of their group
+    names      the runs that it looks at
+    began      when it began
+    size       that of the kernel's memory then
+    at_length  it is that of the unclear runs
+    """
+
+    workers: Mapping[str, Worker]
+    names: Collection[str]
+    began: float
+    size: int
+    at_length: bool
+
+
+@dataclass(slots=True)
+class _Ending:
+    """A run that is over its limit `since` a time; its shim was last sent a request at `sent`."""
+
+    worker: Worker
+    since: float
+    sent: float = 0.0
 
 
 class RunWatch(ABC):
@@ -80,14 +119,20 @@ class RunWatch(ABC):
         self._workers = workers
         self._memory = memory or self.memory()
         self._base = self._last = self._memory.bytes()
-        self._look_at = self._count_at = 0.0
-        self._is_counting = False
-        self._ending: dict[int, float] = {}  # pid of a shim -> since when its run is over the limit
+        self._look_at = self._pause_until = 0.0
+        self._under_way = set[bool]()  # counts at length or not, as in `_next_at`
+        self._next_at = {False: 0.0, True: 0.0}
+        self._unclear = UnclearRuns()
+        self._ending: list[_Ending] = []
 
     @abstractmethod
-    def job(self, groups: dict[str, str]) -> JobSpec:
-        """The count. `groups` has the directory of a cgroup of each run, by the name of the group;
-        the result has the runs that are over the limit, with their number."""
+    def job(self, groups: dict[str, str], names: Collection[str], most: int) -> JobSpec:
+        """The count of the runs `names`, which ends after `most` units (turns.py).
+
+        `groups` has the directory of a cgroup of each run, by the name of the group. The result has
+        `over`, the runs that are over the limit with their number, and `unclear`, those of which
+        the count has not seen all.
+        """
 
     def due_in(self) -> float:
         """Seconds until the next look, while there are runs."""
@@ -101,57 +146,117 @@ class RunWatch(ABC):
         size = self._memory.bytes()
         self._look_at = now + (SOON_S if size - self._last >= FAST else LOOK_S)
         self._last, self._base = size, min(self._base, size)
-        if self._is_counting or now < self._count_at:
-            return
-        if size - self._base >= STEP or self._memory.is_urgent():
-            self._count(now, size)
+        self._count_unclear(now, size)
+        growth = size - self._base
+        is_grown = growth >= STEP or self._memory.is_urgent()
+        is_paused = now < self._pause_until and growth < URGENT
+        if is_grown and not is_paused and self._may_count(False, now):
+            runs = self._runs()
+            names = [name for name, worker in runs.items() if not self._unclear.has(worker)]
+            if names or not self._unclear:
+                self._count(_Count(runs, names, now, size, False), UNITS)
 
-    def _count(self, now: float, size: int) -> None:
-        groups = {
-            one.group.name: next(iter(one.group.dirs.values()))
+    def close(self) -> None:
+        """Hold no run any more."""
+        self._unclear.close()
+
+    def _count_unclear(self, now: float, size: int) -> None:
+        """Go on with the runs that are unclear."""
+        if not self._unclear:
+            return
+        runs = self._runs()
+        self._unclear.remain(list(runs.values()))
+        self._unclear.hold_if_growing(size)
+        if self._unclear and self._may_count(True, now):
+            names = [name for name, worker in runs.items() if self._unclear.has(worker)]
+            self._count(_Count(runs, names, now, size, True), self._unclear.most)
+
+    def _may_count(self, at_length: bool, now: float) -> bool:
+        return at_length not in self._under_way and now >= self._next_at[at_length]
+
+    def _runs(self) -> dict[str, Worker]:
+        """The workers of all runs, by the name of their group."""
+        return {
+            one.group.name: one
             for one in self._workers()
             if one.run is not None and one.group and one.group.dirs
         }
-        self._is_counting, self._count_at = True, now + RETRY_S
+
+    def _count(self, count: _Count, most: int) -> None:
+        """Begin a count, if a process can be made; else the next one is after RETRY_S."""
+        groups = {
+            name: next(iter(worker.group.dirs.values()))
+            for name, worker in count.workers.items()
+            if worker.group
+        }
+        self._next_at[count.at_length] = count.began + RETRY_S
+        self._under_way.add(count.at_length)
         try:
             self._begin(
                 f"count {self.limit}",
-                self.job(groups),
-                lambda over: self._counted(over, now, size),
+                self.job(groups, count.names, most),
+                lambda result: self._counted(count, result),
                 [],
             )
-        except StageError:  # no process can be made: again after RETRY_S
-            self._is_counting = False
+        except StageError:
+            self._under_way.discard(count.at_length)
 
-    def _counted(self, over: dict[str, int] | None, began: float, size: int) -> None:
+    def _counted(self, count: _Count, result: dict[str, Any] | None) -> None:
         """Take in a count; None: it has failed, and the log has the reason."""
-        self._is_counting = False
-        now = time.monotonic()
-        if over is None:
+        self._under_way.discard(count.at_length)
+        if result is None:
             return
-        if not over:
-            is_grown = size - self._base >= STEP
-            pause = PAUSE_SHARE * (now - began)
-            self._count_at = now + (pause if is_grown else max(pause, RETRY_S))
-            self._base = size
-        else:
-            self._count_at = self._look_at = now + SOON_S
-        ending = [one for one in self._workers() if one.group and one.group.name in over]
-        self._ending = {one.pid: self._ending.get(one.pid, now) for one in ending}
-        for worker in ending:
-            self._end(worker, over[worker.group.name] if worker.group else 0, now)
+        now, workers = time.monotonic(), self._workers()
+        over: dict[str, int] = result["over"]
+        runs = {name: worker for name, worker in count.workers.items() if worker.is_any_of(workers)}
+        unclear = {name: runs[name] for name in result["unclear"] if name in runs}
+        rest = {*over, *unclear}
+        clear = [runs[name] for name in count.names if name in runs and name not in rest]
+        self._unclear.drop([*clear, *(runs[name] for name in over if name in runs)])
+        if not over:  # else the count has ended with that
+            if count.at_length:
+                self._unclear.raise_bound()
+            self._unclear.add(unclear.values(), count.size)
+        self._set_times(count, now, bool(over))
+        self._ending = [
+            one
+            for one in self._ending
+            if one.worker.is_any_of(workers) and not one.worker.is_any_of(clear)
+        ]
+        for name, number in over.items():
+            if name in runs:
+                self._end(runs[name], number, now)
+
+    def _set_times(self, count: _Count, now: float, is_any_over: bool) -> None:
+        """Set the times of the next look and the next count."""
+        self._next_at[count.at_length] = now
+        if is_any_over:
+            self._next_at[count.at_length] = self._look_at = now + SOON_S
+        elif not count.at_length:
+            if count.size - self._base < STEP:  # it was urgent without growth
+                self._next_at[False] = now + RETRY_S
+            self._pause_until = now + PAUSE_SHARE * (now - count.began)
+            self._base = count.size
+        if self._unclear and not is_any_over:
+            self._look_at = now
 
     def _end(self, worker: Worker, number: int, now: float) -> None:
         """Have the shim end the step, or, when it has not, end the run."""
-        since = self._ending[worker.pid]
+        ending = next((one for one in self._ending if one.worker.is_same_run(worker)), None)
         name = worker.group.name if worker.group else ""
-        if since == now:
+        if ending is None:
+            ending = _Ending(worker, now)
+            self._ending.append(ending)
             log.event(f"{self.limit}.held", logging.WARNING, run=name, number=number)
         try:
-            if now - since > END_S or worker.slot is None or worker.run is None:
+            if now - ending.since > END_S or worker.slot is None or worker.run is None:
                 raise TimeoutError
-            path = worker.slot.run_path(worker.run)
-            run_directory.send(path, {"op": "limit", "name": self.limit})
+            if now - ending.sent >= REPEAT_S:
+                path = worker.slot.run_path(worker.run)
+                run_directory.send(path, {"op": "limit", "name": self.limit})
+                ending.sent = now
+        except BlockingIOError:  # the shim is at work, and may take requests before END_S is over
+            pass
         except OSError:
             log.event(f"{self.limit}.killed", logging.ERROR, run=name, number=number)
             worker.kill()

@@ -9,49 +9,95 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 from ...jail import syscalls
 
 _SIOCGSKNS = 0x894C  # linux/sockios.h
 
+WAITING_MAX = 64
+"""Sockets that wait for a thread to close them."""
 
-def other_networks(pid: int, known: set[int]) -> Iterator[int]:
-    """A descriptor of each namespace, until the next one is asked for. `known` has the inodes of
-    those that are of no interest, and takes in the others."""
+
+def other_networks(pid: int, known: set[int]) -> Iterator[int | None]:
+    """For a process, and for each of its descriptors, one of the namespace of the socket, which
+    stays open until the next one is asked for; None where there is none of interest. `known` has
+    the inodes of those that are of no interest, and takes in the others."""
+    yield None
+    with contextlib.ExitStack() as stack:
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        stack.callback(os.close, process)
+        closer = stack.enter_context(_Closer())
+        for number, is_socket in _descriptors(pid):
+            network = _other(process, number, known, closer) if is_socket else None
+            try:
+                yield network
+            finally:
+                if network is not None:
+                    os.close(network)
+
+
+class _Closer:
+    """The thread that closes the copies of sockets. A program may have chosen that close(2) waits
+    (SO_LINGER, socket(7)), and it waits here when the copy is the last one: it must not keep the
+    count. Such a thread ends with the close or with this process."""
+
+    def __init__(self) -> None:
+        self._sockets = SimpleQueue[int | None]()
+        self._is_begun = False
+
+    def __enter__(self) -> _Closer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sockets.put(None)
+
+    def close(self, fd: int) -> None:
+        """Have a descriptor closed, by another thread when this one waits."""
+        if not self._is_begun or self._sockets.qsize() >= WAITING_MAX:
+            self._sockets.put(None)
+            self._sockets, self._is_begun = SimpleQueue(), True
+            threading.Thread(target=_close_all, args=(self._sockets,), daemon=True).start()
+        self._sockets.put(fd)
+
+
+def _close_all(sockets: SimpleQueue[int | None]) -> None:
+    while (fd := sockets.get()) is not None:
+        os.close(fd)
+
+
+def _other(process: int, number: int, known: set[int], closer: _Closer) -> int | None:
+    """A descriptor of the namespace of a socket, if it is not known."""
     try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        for name in _sockets(pid):
-            with contextlib.suppress(OSError), _network(process, int(name)) as network:
-                inode = os.fstat(network).st_ino
-                if inode not in known:
-                    known.add(inode)
-                    yield network
-    finally:
-        os.close(process)
+        network = _network(process, number, closer)
+    except OSError:  # the socket was closed meanwhile
+        return None
+    inode = os.fstat(network).st_ino
+    if inode in known:
+        os.close(network)
+        return None
+    known.add(inode)
+    return network
 
 
-def _sockets(pid: int) -> Iterator[str]:
-    """The descriptors of a process that are sockets."""
-    directory = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):  # it has ended meanwhile
-        for name in os.listdir(directory):
-            with contextlib.suppress(OSError):  # it was closed meanwhile
-                if os.readlink(f"{directory}/{name}").startswith("socket:"):
-                    yield name
+def _descriptors(pid: int) -> Iterator[tuple[int, bool]]:
+    """The descriptors of a process, and whether they are sockets."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it has ended
+        for entry in entries:
+            try:
+                yield int(entry.name), os.readlink(entry.path).startswith("socket:")
+            except FileNotFoundError:  # it was closed meanwhile
+                yield int(entry.name), False
 
 
-@contextlib.contextmanager
-def _network(process: int, number: int) -> Iterator[int]:
+def _network(process: int, number: int, closer: _Closer) -> int:
     fd = syscalls.pidfd_getfd(process, number)
     try:
-        network = fcntl.ioctl(fd, _SIOCGSKNS)
+        return fcntl.ioctl(fd, _SIOCGSKNS)
     finally:
-        os.close(fd)
-    try:
-        yield network
-    finally:
-        os.close(network)
+        closer.close(fd)

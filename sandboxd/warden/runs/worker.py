@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...jail.cgroup import Group
@@ -27,6 +28,15 @@ class Worker:
     group: Group | None = None
     pidfd: int | None = None
     terminal: bool = False
+
+    def is_same_run(self, other: Worker) -> bool:
+        """Both are of one run. Another one may have the pid and the name of the group meanwhile:
+        a warm jail serves several runs, and a slot several sessions."""
+        return (self.pid, self.run) == (other.pid, other.run) and self.slot is other.slot
+
+    def is_any_of(self, others: Iterable[Worker]) -> bool:
+        """One of the others is of the same run."""
+        return any(map(self.is_same_run, others))
 
     def kill(self) -> None:
         """End it. The init of a shim dies with the shim, and the run with its init."""

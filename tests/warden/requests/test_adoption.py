@@ -7,11 +7,13 @@ import tempfile
 
 import pytest
 
+from sandboxd.jail.cgroup import PERIOD_US
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.requests.adoption import remove_unknown
+from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold
 from sandboxd.warden.runs.worker import Worker
 
-from ...sandbox import BareWarden, Sandbox
+from ...sandbox import BareWarden, Sandbox, restarted
 
 
 def test_run_that_begins_while_unknown_runs_are_ended_can_make_processes(
@@ -50,3 +52,22 @@ def begin(path: str) -> None:
     fd = cursor_files.begin(path)
     assert fd is not None
     os.close(fd)
+
+
+def test_run_that_a_killed_daemon_has_held_has_its_cpu_time_under_the_next_one(
+    warden: BareWarden, sandbox: Sandbox
+) -> None:
+    quotas: list[int] = []
+
+    def restart(shim: Worker) -> None:
+        assert shim.group
+        CpuHold(shim.group)
+        quotas.append(shim.group.files.cpu_quota_us())
+        sandbox.slot, shims = restarted(sandbox.slot, warden, runs=[sandbox.runs])
+        for one in shims:
+            assert one.group and one.pidfd is not None
+            quotas.append(one.group.files.cpu_quota_us())
+            os.close(one.pidfd)
+
+    sandbox.run("read -r line", on_wait=restart, answers=["go\n"], cpus=1)
+    assert quotas == [HELD_US, PERIOD_US]

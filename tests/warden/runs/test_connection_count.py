@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.host import tcp_sockets
-from sandboxd.warden.runs import connection_count
-from sandboxd.warden.runs.connection_count import SOCKET, TcpConnections, count_connections
+from sandboxd.warden.runs import connection_count, socket_networks, turns
+from sandboxd.warden.runs.connection_count import SOCKET, TcpConnections
 
 PRELUDE = """
 import os, socket, struct, sys, threading
@@ -63,6 +67,13 @@ def having(program: str, family: str = "socket.AF_INET") -> Iterator[str]:
             yield directory
         finally:
             process.kill()
+
+
+def count_connections(groups: dict[str, str]) -> dict[str, int]:
+    """The runs that a count without a bound names."""
+    result = connection_count.count_connections(groups, 1 << 30)
+    assert not result["unclear"] or result["over"]
+    return dict(result["over"])
 
 
 def count(program: str, family: str = "socket.AF_INET") -> TcpConnections:
@@ -141,6 +152,108 @@ def test_connections_of_a_network_whose_run_is_over_count_for_the_run_that_has_a
     elsewhere = f"{MANY}\nsyscalls.unshare(syscalls.CLONE_NEWNET)"
     with having(elsewhere) as one, having("") as other:
         assert set(count_connections({"1.1": one, "2.1": other})) == {"1.1"}
+
+
+COPIES = "copied = os.eventfd(0)\nfor _ in range(3000): os.dup(copied)"
+RESET = "for _ in range(20): sock = client(); reset(sock)"
+HIDDEN_MAX = 50 * FULL
+ELSEWHERE = f"{MANY}\nsyscalls.unshare(syscalls.CLONE_NEWNET)"
+HIDING = f"{ELSEWHERE}\nos.dup2(server.fileno(), 4000)\nserver.close()"
+
+
+def test_run_over_its_bound_is_named_before_the_descriptors_of_any_run_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    monkeypatch.setattr(connection_count, "other_networks", lambda *_: pytest.fail("a look"))
+    full_and_reset = "for _ in range(20): sock = client(); fill(sock); reset(sock)"
+    with having(MANY) as one, having(f"{full_and_reset}\n{COPIES}") as other:
+        result = connection_count.count_connections({"1.1": one, "2.1": other}, 1 << 30)
+    assert set(result["over"]) == {"1.1"}
+
+
+def test_copies_of_a_descriptor_do_not_delay_the_count_of_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", HIDDEN_MAX)
+    full_and_reset = "for _ in range(20): sock = client(); fill(sock); reset(sock)"
+    with having(f"{full_and_reset}\n{COPIES}") as one, having(ELSEWHERE) as other:
+        result = connection_count.count_connections({"1.1": one, "2.1": other}, 2000)
+        assert set(result["over"]) == {"2.1"} and result["unclear"] == ["1.1"]
+
+
+def test_run_is_not_ended_for_memory_that_another_one_hides_behind_copies_of_a_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", HIDDEN_MAX)
+    with having(RESET) as one, having(f"{COPIES}\n{HIDING}") as other:
+        groups = {"1.1": one, "2.1": other}
+        result = connection_count.count_connections(groups, 1000)
+        assert result == {"over": {}, "unclear": ["1.1", "2.1"]}
+        assert set(count_connections(groups)) == {"2.1"}
+
+
+def test_run_with_connections_that_were_reset_is_not_ended_for_memory_of_a_container_of_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", HIDDEN_MAX)
+    with having(MANY), having(RESET) as directory:
+        assert count_connections({"1.1": directory}) == {}
+
+
+def test_many_accepted_connections_do_not_delay_the_count_of_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    monkeypatch.setattr(turns, "SLICE", 16)
+    many = "pairs = [(client(), server.accept()) for _ in range(200)]"
+    with having(many) as one, having(MANY) as other:
+        result = connection_count.count_connections({"1.1": one, "2.1": other}, 48)
+    assert set(result["over"]) == {"2.1"} and result["unclear"] == ["1.1"]
+
+
+LINGERING = """
+pair = client(), server.accept()[0]
+fill(pair[0])
+pair[0].setblocking(True)
+pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+def close():
+    sys.stdin.readline()
+    pair[0].close()
+    print("closed", flush=True)
+    sys.stdin.readline()
+print("ready", flush=True)
+close()
+"""
+
+
+def test_socket_whose_close_waits_does_not_keep_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = f"{PRELUDE.replace('FAMILY', 'socket.AF_INET')}\n{LINGERING}"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", source], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == b"ready\n"
+
+        def close_meanwhile(fd: int, request: int) -> int:
+            """The copy of the socket becomes the last one."""
+            assert process.stdin and process.stdout
+            if is_lingering(fd):
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == b"closed\n"
+            return ioctl(fd, request)
+
+        ioctl = fcntl.ioctl
+        monkeypatch.setattr(fcntl, "ioctl", close_meanwhile)
+        before = set(threading.enumerate())
+        assert any([*socket_networks.other_networks(process.pid, set())])
+        assert set(threading.enumerate()) - before, "the close does not wait any more"
+        process.kill()
+
+
+def is_lingering(fd: int) -> bool:
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER))
 
 
 def test_runs_that_have_ended_meanwhile_have_no_connections(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from sandboxd.jail import syscalls
-from sandboxd.warden.runs import lock_count
+from sandboxd.warden.runs import lock_count, turns
 
 PRELUDE = """
 import fcntl, os, struct, sys, threading
@@ -48,6 +48,10 @@ PROGRAMS = {
         "threading.Thread(target=threading.Event().wait, daemon=True).start()", 1,
     ),
     "a thread with files of its own": (OWN_TABLE, 2),
+    "several descriptors of one file": (
+        "fd = memory()\nfor at in range(3): lock(fd, at)\nfcntl.flock(fd, fcntl.LOCK_EX)\n"
+        "more = [os.open(f'/proc/self/fd/{fd}', os.O_RDWR) for _ in range(9)]", 4,
+    ),
 }  # fmt: skip
 
 
@@ -70,6 +74,13 @@ def group(*pids: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
         yield directory
+
+
+def over(groups: dict[str, str]) -> dict[str, int]:
+    """The runs that a count without a bound names."""
+    result = lock_count.count_locks(groups, 1 << 30)
+    assert not result["unclear"] or result["over"]
+    return dict(result["over"])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -102,8 +113,8 @@ def test_only_the_run_that_holds_more_than_it_may_is_named(
         holding(few) as one, holding(few) as other, holding(many) as more,
         group(one) as within, group(other, more) as above,
     ):  # fmt: skip
-        assert lock_count.count_locks({"1.1": within}) == {}
-        assert lock_count.count_locks({"1.1": within, "2.1": above}) == {"2.1": 4}
+        assert over({"1.1": within}) == {}
+        assert over({"1.1": within, "2.1": above}) == {"2.1": 4}
 
 
 def test_locks_on_the_inode_of_all_eventfds_have_a_bound_of_their_own(
@@ -111,9 +122,9 @@ def test_locks_on_the_inode_of_all_eventfds_have_a_bound_of_their_own(
 ) -> None:
     monkeypatch.setattr(lock_count, "ANONYMOUS_LOCKS_MAX", 1)
     with holding("fd = os.eventfd(0)\nlock(fd), lock(fd, 1)") as pid, group(pid) as directory:
-        assert lock_count.count_locks({"1.1": directory}) == {"1.1": 2}
+        assert over({"1.1": directory}) == {"1.1": 2}
     with holding("fd = memory()\nlock(fd), lock(fd, 1)") as pid, group(pid) as directory:
-        assert lock_count.count_locks({"1.1": directory}) == {}
+        assert over({"1.1": directory}) == {}
 
 
 def test_runs_and_processes_that_have_ended_meanwhile_have_no_locks() -> None:
@@ -121,7 +132,7 @@ def test_runs_and_processes_that_have_ended_meanwhile_have_no_locks() -> None:
     process.wait()
     assert lock_count.number_of(process.pid) == 0
     with group(process.pid) as directory:
-        assert lock_count.count_locks({"1.1": directory, "1.2": "/nonexistent"}) == {}
+        assert over({"1.1": directory, "1.2": "/nonexistent"}) == {}
 
 
 def test_busy_process_is_looked_at_before_idle_ones_with_many_open_files(
@@ -129,16 +140,67 @@ def test_busy_process_is_looked_at_before_idle_ones_with_many_open_files(
 ) -> None:
     monkeypatch.setattr(lock_count, "LOCKS_MAX", 0)
     looked: list[int] = []
-    file_locks = lock_count.file_locks
+    table = lock_count._table
 
-    def noted(pid: int) -> Iterator[str]:
+    def noted(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
         looked.append(pid)
-        yield from file_locks(pid)
+        yield from table(pid, task)
 
-    monkeypatch.setattr(lock_count, "file_locks", noted)
+    monkeypatch.setattr(lock_count, "_table", noted)
     busy = "fd = memory()\nwhile os.times().user < 0.3: pass\nlock(fd)"
     with holding("files = [memory() for _ in range(99)]") as idle, holding(busy) as pid:
         order = (idle, pid) if os.getpid() % 2 else (pid, idle)
         with group(*order) as directory:
-            assert lock_count.count_locks({"1.1": directory}) == {"1.1": 1}
-    assert looked == [pid]
+            assert over({"1.1": directory}) == {"1.1": 1}
+    assert looked[0] == pid
+
+
+COPIES = "copied = memory()\nfor _ in range(3000): os.dup(copied)"
+MANY_LOCKS = "last = memory()\nfor at in range(9): lock(last, at)"
+
+
+def test_many_copies_of_a_descriptor_do_not_delay_the_count_of_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    with (
+        holding(COPIES) as decoy, holding(MANY_LOCKS) as pid,
+        group(decoy) as one, group(pid) as other,
+    ):  # fmt: skip
+        result = lock_count.count_locks({"1.1": one, "2.1": other}, 2000)
+    assert result == {"over": {"2.1": 9}, "unclear": ["1.1"]}
+
+
+def test_run_that_hides_its_locks_behind_copies_of_a_descriptor_is_unclear_until_all_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    with holding(f"{COPIES}\n{MANY_LOCKS}") as pid, group(pid) as directory:
+        groups = {"1.1": directory}
+        assert lock_count.count_locks(groups, 1000) == {"over": {}, "unclear": ["1.1"]}
+        assert over(groups) == {"1.1": 9}
+
+
+def test_process_with_locks_is_seen_early_beside_others_with_copies_of_a_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    with ExitStack() as stack:
+        programs = (COPIES, COPIES, COPIES, MANY_LOCKS)
+        pids = [stack.enter_context(holding(program)) for program in programs]
+        directory = stack.enter_context(group(*pids))
+        assert lock_count.count_locks({"1.1": directory}, 5000)["over"] == {"1.1": 9}
+
+
+def test_run_with_as_many_descriptors_as_no_program_has_is_over_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "RUN_MAX", 2048)
+    with holding(f"{COPIES}\nlock(copied)") as pid, group(pid) as directory:
+        assert over({"1.1": directory}) == {"1.1": 1}
+
+
+def test_locks_with_a_long_description_take_as_many_units_as_it_takes_the_kernel() -> None:
+    program = "fd = memory()\nfor at in range(500): lock(fd, at)"
+    with holding(f"{program}\nfor _ in range(200): os.dup(fd)") as pid, group(pid) as directory:
+        assert lock_count.count_locks({"1.1": directory}, 2000)["unclear"] == ["1.1"]

@@ -2,110 +2,21 @@
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sandboxd.errors import StageError
-from sandboxd.jail.cgroup import Group
-from sandboxd.warden.job_process import JobSpec
 from sandboxd.warden.runs import run_watch
-from sandboxd.warden.runs.lock_watch import LockMemory, LockWatch
-from sandboxd.warden.runs.run_watch import LOOK_S, STEP
-from sandboxd.warden.runs.worker import Worker
-from sandboxd.warden.slots.leases import Slot
-from sandboxd.warden.uid_lease import UidLease
-from sandboxd.wire import messages
+from sandboxd.warden.runs.lock_watch import LockMemory
+from sandboxd.warden.runs.run_watch import LOOK_S, STEP, URGENT
+from sandboxd.warden.runs.unclear_runs import UNITS
 
 from ...waiting import until
-
-
-class Memory(LockMemory):
-    """The memory of a kernel of the test's own."""
-
-    def __init__(self) -> None:
-        self.size, self.anonymous = 0, False
-
-    def bytes(self) -> int:
-        return self.size
-
-    def is_urgent(self) -> bool:
-        return self.anonymous
-
-
-class Clock:
-    """The time of the test's own."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class World:
-    """A watch with one run, whose shim listens, and the counts that it has begun."""
-
-    def __init__(self, directory: str, clock: Clock) -> None:
-        path = Path(directory, "runs", "3")
-        path.mkdir(parents=True)
-        self.shim = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.shim.bind(str(path / "control"))
-        self.shim.listen(4)
-        self.shim.setblocking(False)
-        self.clock, self.memory = clock, Memory()
-        self.process = subprocess.Popen(["sleep", "60"])
-        slot = Slot(7, 7, directory, "session", UidLease(7, -1))
-        self.run = Worker(self.process.pid, slot, 3, Group({"pids": "/nonexistent/7.3"}))
-        self.helper = Worker(1, slot)
-        self.warm = Worker(1, slot, None, Group({"pids": "/nonexistent/7.2"}))
-        self.counts: list[tuple[JobSpec, Callable[[Any], None]]] = []
-        self.is_full = False
-        self.watch = LockWatch(self.begin, lambda: [self.run, self.helper, self.warm], self.memory)
-
-    def begin(
-        self, name: str, work: Callable[[], Any], done: Callable[[Any], None], keep: Sequence[int]
-    ) -> None:
-        if self.is_full:
-            raise StageError("fork", "no process can be made", 11)
-        assert isinstance(work, JobSpec) and not keep
-        self.counts.append((work, done))
-
-    def look(self, after_s: float = LOOK_S) -> int:
-        """Look once more; how many counts have been begun."""
-        self.clock.now += after_s
-        self.watch.maintain()
-        return len(self.counts)
-
-    def request(self) -> dict[str, Any] | None:
-        """The next request that the shim has got."""
-        try:
-            sock, _ = self.shim.accept()
-        except BlockingIOError:
-            return None
-        with sock:
-            return messages.receive(sock)[0]
-
-    def close(self) -> None:
-        self.shim.close()
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    clock = Clock()
-    monkeypatch.setattr(run_watch, "time", clock)
-    with tempfile.TemporaryDirectory() as directory:
-        world = World(directory, clock)
-        yield world
-        world.close()
+from .watch_world import World
 
 
 def test_nothing_is_counted_while_the_memory_does_not_grow(world: World) -> None:
@@ -118,7 +29,7 @@ def test_runs_are_counted_once_the_memory_has_grown(world: World) -> None:
     world.memory.size = STEP
     assert world.look() == 1
     work, _ = world.counts[0]
-    assert work.arguments == {"groups": {"7.3": "/nonexistent/7.3"}}
+    assert work.arguments == {"groups": {"7.3": str(world.quota.parent)}, "most": UNITS}
     assert world.look() == 1, "a count is under way"
 
 
@@ -140,7 +51,7 @@ def test_slow_growth_adds_up(world: World) -> None:
 def test_count_that_finds_no_run_makes_the_present_memory_the_base(world: World) -> None:
     world.memory.size = STEP
     world.look()
-    world.counts[0][1]({})
+    world.answer()
     assert world.look(60) == 1
     world.memory.size = 2 * STEP
     assert world.look() == 2
@@ -149,7 +60,7 @@ def test_count_that_finds_no_run_makes_the_present_memory_the_base(world: World)
 def test_base_falls_with_the_memory(world: World) -> None:
     world.memory.size = 10 * STEP
     world.look()
-    world.counts[0][1]({})
+    world.answer()
     world.memory.size = STEP
     assert world.look(60) == 1
     world.memory.size = 2 * STEP
@@ -160,10 +71,69 @@ def test_long_count_without_a_result_is_followed_by_a_pause(world: World) -> Non
     world.memory.size = STEP
     world.look()
     world.clock.now += 2
-    world.counts[0][1]({})
-    world.memory.size = 9 * STEP
+    world.answer()
+    world.memory.size = 4 * STEP
     assert world.look(run_watch.PAUSE_SHARE * 2 - 1) == 1
     assert world.look(2) == 2
+
+
+def test_pause_after_a_long_count_ends_when_the_memory_grows_fast(world: World) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.clock.now += 2
+    world.answer()
+    world.memory.size += URGENT
+    assert world.look() == 2
+
+
+@pytest.mark.parametrize("other", ["run of the warm jail", "session of the slot"])
+def test_run_that_begins_in_the_group_of_a_counted_one_is_not_ended_for_it(
+    world: World, other: str
+) -> None:
+    world.memory.size = STEP
+    world.look()
+    if other == "run of the warm jail":
+        world.run = replace(world.run, run=4)
+    else:
+        world.run = replace(world.run, slot=world.slot())
+    world.answer({"7.3": 123456})
+    assert world.request() is None and world.process.poll() is None
+
+
+def test_run_that_is_over_the_limit_is_not_killed_for_a_run_before_that_was(world: World) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.answer({"7.3": 123456})
+    world.run = replace(world.run, run=4)
+    Path(world.directory, "runs", "3").rename(Path(world.directory, "runs", "4"))
+    world.look(run_watch.END_S + 1)
+    world.answer({"7.3": 123456})
+    assert world.request() is not None and world.process.poll() is None
+
+
+def test_shim_whose_socket_is_full_is_not_waited_for_and_has_its_time(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.memory.size = STEP
+    with contextlib.ExitStack() as stack:
+        world.fill(stack)
+        world.look()
+        world.answer({"7.3": 123456})
+        assert "locks.killed" not in caplog.text
+        world.look(run_watch.END_S + 1)
+        world.answer({"7.3": 123456})
+    assert world.process.wait() == -9
+
+
+def test_shim_that_is_at_work_is_sent_few_requests(world: World) -> None:
+    world.memory.size = STEP
+    for _ in range(20):
+        world.look(run_watch.SOON_S)
+        world.answer({"7.3": 123456})
+    requests = 0
+    while world.request():
+        requests += 1
+    assert 1 <= requests <= 20 * run_watch.SOON_S / run_watch.REPEAT_S + 1
 
 
 def test_run_over_the_limit_is_ended_by_its_shim(
@@ -171,7 +141,7 @@ def test_run_over_the_limit_is_ended_by_its_shim(
 ) -> None:
     world.memory.size = STEP
     world.look()
-    world.counts[0][1]({"7.3": 123456})
+    world.answer({"7.3": 123456})
     assert world.request() == {"op": "limit", "name": "locks"}
     assert "locks.held" in caplog.text
     assert world.process.poll() is None
@@ -182,7 +152,7 @@ def test_run_whose_shim_does_not_end_it_is_killed(world: World) -> None:
     world.memory.size = STEP
     for number, after_s in enumerate((LOOK_S, LOOK_S, run_watch.END_S + 1)):
         assert world.look(after_s) == number + 1
-        world.counts[-1][1]({"7.3": 123456})
+        world.answer({"7.3": 123456})
     assert world.process.wait() == -9
 
 
@@ -190,7 +160,7 @@ def test_run_whose_shim_does_not_listen_is_killed(world: World) -> None:
     world.shim.close()
     world.memory.size = STEP
     world.look()
-    world.counts[0][1]({"7.3": 123456})
+    world.answer({"7.3": 123456})
     assert world.process.wait() == -9
 
 
@@ -198,7 +168,7 @@ def test_run_that_was_over_the_limit_once_is_not_killed_for_it_later(world: Worl
     world.memory.size = STEP
     for over in ({"7.3": 123456}, {}, {"7.3": 123456}):
         world.look(60)
-        world.counts[-1][1](over)
+        world.answer(over)
         world.memory.size += STEP
     assert world.process.poll() is None
 
@@ -218,7 +188,7 @@ def test_count_that_fails_is_made_again(world: World, fails: str) -> None:
 def test_lock_on_the_inode_of_all_eventfds_has_the_runs_counted_now_and_then(world: World) -> None:
     world.memory.anonymous = True
     assert world.look() == 1
-    world.counts[0][1]({})
+    world.answer()
     assert world.look() == 1
     assert world.look(run_watch.RETRY_S) == 2
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,21 @@ def test_next_daemon_removes_the_directories_that_wait(
     Path(slot.path, "runs", "spare-session-3").mkdir()  # of an earlier version
     run_directory.remove_set_aside(slot.path)
     assert names(slot) == {"2"}
+
+
+def test_shim_whose_socket_is_full_is_adopted_once_it_takes_connections(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{slot.path}/runs/3"
+    os.mkdir(path)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        listener.bind(f"{path}/control")
+        listener.listen(2)
+        with pytest.raises(BlockingIOError):
+            while True:
+                run_directory.send(path, {"op": "limit"})
+        monkeypatch.setattr(time, "sleep", lambda _: stack.enter_context(listener.accept()[0]))
+        shim = run_directory.living(path, os.getuid())
+        assert shim is not None and shim[0] == os.getpid()
+        os.close(shim[1])

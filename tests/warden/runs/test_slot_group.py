@@ -15,8 +15,9 @@ from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.model import MIB
-from sandboxd.warden.runs import slot_group
+from sandboxd.warden.runs import cpu_hold, slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.cpu_hold import CpuHold
 from sandboxd.warden.slots.leases import RunShare, Slot
 from sandboxd.warden.uid_lease import UidLease
 
@@ -219,3 +220,38 @@ def test_group_of_a_run_of_an_earlier_version_is_found_beside_those_of_slots(
     assert earlier.remove()
     hierarchy.tidy(earlier)
     end(hierarchy, slot, 2)
+
+
+def test_run_that_is_held_has_hardly_any_cpu_time_and_its_limit_afterwards(
+    hierarchy: Hierarchy, slot: Slot
+) -> None:
+    group = begin(hierarchy, slot, 1, cpus=2)
+    hold = CpuHold(group)
+    assert group.files.cpu_quota_us() == PERIOD_US // 100
+    hold.end()
+    assert group.files.cpu_quota_us() == 2 * PERIOD_US
+    CpuHold(group)
+    cpu_hold.end_left(group)
+    assert group.files.cpu_quota_us() == 2 * PERIOD_US
+    end(hierarchy, slot, 1)
+
+
+def test_hold_that_begins_while_the_limits_of_a_step_are_set_does_not_stop_the_run(
+    hierarchy: Hierarchy, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = begin(hierarchy, slot, 1, cpus=2)
+    group.open()
+    write, held = GroupFiles.write, list[CpuHold]()
+
+    def hold_after(files: GroupFiles, name: str, value: str) -> None:
+        write(files, name, value)
+        if name in ("cpu.max", "cpu.cfs_quota_us") and not held:
+            monkeypatch.setattr(GroupFiles, "write", write)
+            held.append(CpuHold(Group(group.dirs)))
+
+    monkeypatch.setattr(GroupFiles, "write", hold_after)
+    group.limit(replace(STEP_LIMITS, memory=LIMIT, cpus=1))
+    held[0].end()
+    assert group.files.cpu_quota_us() == PERIOD_US
+    group.close()
+    end(hierarchy, slot, 1)

@@ -1,0 +1,91 @@
+"""The runs whose count has reached its bound before its end (turns.py), with their holds.
+
+They are counted again, apart from the others, with a bound that is each time GROWTH times as high.
+Those that are clear then are off the list. While the kernel's memory grows on, they are held
+(cpu_hold.py): however long the count takes, the host loses next to nothing meanwhile, and
+a program that has many descriptors for good reasons is slow for a moment and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from ... import log
+from .cpu_hold import CpuHold
+from .worker import Worker
+
+UNITS = 30_000
+"""The first bound of a count: some 0.4 s."""
+
+GROWTH = 4
+
+HOLD_AT = 8 << 20
+"""Growth of the kernel's memory since the count began that has the runs held."""
+
+
+@dataclass(slots=True)
+class _Unclear:
+    worker: Worker
+    hold: CpuHold | None = None
+
+
+class UnclearRuns:
+    """The list, without those that have ended.
+
+    most  the bound of their next count
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[_Unclear] = []
+        self._size = 0
+        self.most = UNITS
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers of these runs."""
+        return [one.worker for one in self._runs]
+
+    def add(self, workers: Iterable[Worker], size: int) -> None:
+        """Take runs whose count began when the kernel's memory had this `size`."""
+        if not self._runs:
+            self._size, self.most = size, GROWTH * UNITS
+        self._runs += [_Unclear(worker) for worker in workers if not self.has(worker)]
+
+    def has(self, worker: Worker) -> bool:
+        """The run is on the list."""
+        return worker.is_any_of(self.workers)
+
+    def drop(self, workers: Collection[Worker]) -> None:
+        """Drop runs that are clear, or over their limit."""
+        self._drop(lambda worker: worker.is_any_of(workers))
+
+    def raise_bound(self) -> None:
+        """A count of the list has reached its bound, or its end."""
+        self.most *= GROWTH
+
+    def remain(self, workers: Collection[Worker]) -> None:
+        """Drop the runs that are not among those of these workers."""
+        self._drop(lambda worker: not worker.is_any_of(workers))
+
+    def hold_if_growing(self, size: int) -> None:
+        """Hold the runs, if the kernel's memory has grown since they were counted."""
+        if size - self._size >= HOLD_AT:
+            for one in self._runs:
+                if one.hold is None and one.worker.group:
+                    log.event("run.slowed", logging.WARNING, run=one.worker.group.name)
+                    one.hold = CpuHold(one.worker.group)
+
+    def close(self) -> None:
+        """End all holds, and have no runs any more."""
+        self._drop(lambda _: True)
+
+    def _drop(self, is_dropped: Callable[[Worker], bool]) -> None:
+        for one in self._runs:
+            if one.hold and is_dropped(one.worker):
+                one.hold.end()
+        self._runs = [one for one in self._runs if not is_dropped(one.worker)]

@@ -1,0 +1,91 @@
+"""Runs with very many descriptors: they are counted at length, and held while the memory grows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.jail.cgroup import Group
+from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold, end_left
+from sandboxd.warden.runs.run_watch import STEP, URGENT
+from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, UNITS
+
+from .watch_world import World
+
+
+def test_run_of_which_a_count_has_not_seen_all_is_counted_with_a_higher_bound(
+    world: World,
+) -> None:
+    world.memory.size = STEP
+    world.look()
+    for stage in range(1, 4):
+        world.answer(unclear=["7.3"])
+        assert world.look(0) == stage + 1
+        assert world.counts[-1][0].arguments["most"] == UNITS * GROWTH**stage
+    world.answer({"7.3": 123456})
+    assert world.request() == {"op": "limit", "name": "locks"}
+
+
+def test_other_runs_are_counted_while_the_count_of_one_takes_long(world: World) -> None:
+    world.others = [replace(world.run, pid=1, run=4, group=Group({"pids": "/nonexistent/7.4"}))]
+    world.memory.size = STEP
+    world.look()
+    world.answer(unclear=["7.3"])
+    assert world.look(0) == 2
+    world.memory.size += URGENT
+    assert world.look() == 3
+    counted = [list(work.arguments["groups"]) for work, _ in world.counts]
+    assert counted == [["7.3", "7.4"], ["7.3"], ["7.4"]]
+
+
+def test_run_with_many_descriptors_is_held_while_the_memory_grows_and_then_goes_on(
+    world: World,
+) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.answer(unclear=["7.3"])
+    world.look(0)
+    assert world.quota.read_text() == "100000 100000\n", "the memory does not grow"
+    world.memory.size += HOLD_AT
+    world.look()
+    assert world.quota.read_text() == f"{HELD_US} 100000"
+    world.answer()
+    assert world.quota.read_text() == "100000 100000"
+    assert world.request() is None and world.process.poll() is None
+
+
+@pytest.mark.parametrize("end", ["it is over its limit", "it ends", "the daemon ends"])
+def test_hold_on_a_run_ends_with_its_reason(world: World, end: str) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.memory.size += HOLD_AT
+    world.answer(unclear=["7.3"])
+    world.look(0)
+    assert world.quota.read_text() == f"{HELD_US} 100000"
+    if end == "it is over its limit":
+        world.answer({"7.3": 123456})
+    elif end == "it ends":
+        world.run = replace(world.run, run=None)
+        world.look()
+    else:
+        world.watch.close()
+    assert world.quota.read_text() == "100000 100000"
+
+
+def test_hold_does_not_undo_the_limit_of_a_step_that_has_begun_meanwhile(world: World) -> None:
+    hold = CpuHold(Group({"": str(world.quota.parent)}))
+    world.quota.write_text("200000 100000")
+    hold.end()
+    assert world.quota.read_text() == "200000 100000"
+
+
+def test_hold_that_a_killed_daemon_has_left_on_a_run_is_ended(world: World) -> None:
+    group = Group({"": str(world.quota.parent)})
+    Path(world.directory, "cpu.max").write_text("300000 100000")
+    end_left(group)
+    assert world.quota.read_text() == "100000 100000\n", "it is not held"
+    CpuHold(group)
+    end_left(group)
+    assert world.quota.read_text() == "300000 100000"
