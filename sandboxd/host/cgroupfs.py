@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 
-from . import procfs
+from . import mountinfo, procfs
 from .cgroup_settings import NEED_SWAP, OPTIONAL, PEAKS, V1_FILES, V2_FILES, WRITTEN
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
@@ -298,17 +298,14 @@ def is_delegated(directory: str) -> bool:
 
 
 def mounts() -> dict[str, str]:
-    """Controller (v2: "") -> mount point, from /proc/self/mountinfo (proc(5))."""
+    """Controller (v2: "") -> mount point. Raises OSError."""
     points: dict[str, str] = {}
-    for line in procfs.read("/proc/self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
-        fstype, _, options = right.split()[:3]
-        point = left.split()[4]
-        if fstype == "cgroup2":
-            points.setdefault("", point)
-        elif fstype == "cgroup":
-            for option in options.split(","):
-                points.setdefault(option, point)
+    for mount in mountinfo.read():
+        if mount.fstype == "cgroup2":
+            points.setdefault("", mount.point)
+        elif mount.fstype == "cgroup":
+            for option in mount.settings.split(","):
+                points.setdefault(option, mount.point)
     return points
 
 
