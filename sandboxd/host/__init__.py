@@ -3,5 +3,5 @@
 `cgroupfs` and `procfs` read and write files of the kernel, and no other module does so for cgroups.
 `cgroup_settings` says what is written into a cgroup. `mountinfo` lists the mounts of a process.
 `pidfds` and `unix_peer` name processes. `memory`, `tasks` and `free_space` are the amounts that
-the host has.
+the host has. `tmpfs` knows files in memory.
 """
