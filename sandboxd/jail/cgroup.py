@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import StageError
-from ..host import cgroup_settings, cgroupfs, procfs
+from ..host import cgroup_places, cgroup_settings, cgroupfs, procfs
 from ..host.cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
 from ..host.cgroupfs import GroupFiles
 from ..host.pidfds import kill
@@ -124,7 +124,7 @@ class Group:
     def verify_joined(self) -> None:
         """The kernel says that this process is in the group; a cgroup namespace hides it later."""
         with stage("cgroup"):
-            paths = cgroupfs.paths_of()
+            paths = cgroup_places.paths_of()
         for controller, directory in self.dirs.items():
             path = paths.get(controller, "")
             inside = _is_path_of(directory, path)
@@ -219,7 +219,7 @@ class Group:
     def has(self, pid: int) -> bool:
         """The kernel says that the process is a member."""
         try:
-            paths = cgroupfs.paths_of(pid).values()
+            paths = cgroup_places.paths_of(pid).values()
         except OSError:
             return False
         return any(

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...host import cgroupfs, procfs
+from ...host import cgroup_places, procfs
 from ...jail.cgroup import RUN_GROUP
 from . import images
 
@@ -96,7 +96,7 @@ def _is_foreign(pid: int, state: str) -> bool:
     """The process is another daemon's: it is in a run's group that is not of this daemon, or it has
     files of a run, or of a scratch, open that are not below our state directory."""
     try:
-        paths = cgroupfs.paths_of(pid).values()
+        paths = cgroup_places.paths_of(pid).values()
     except OSError:
         return False
     if any(RUN_GROUP.fullmatch(path.rpartition("/")[2]) for path in paths):
