@@ -30,6 +30,7 @@ names none: a class gives its text to clients only if it overrides that property
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -59,8 +60,17 @@ class Refused(SandboxdError):
         return str(self)
 
 
+INVALID_INPUT = "Input validation error"
+"""The message of a refusal whose data say more, by field."""
+
+
 class Invalid(Refused):
     """A value is malformed, of the wrong type or out of range; the text says what is allowed."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> Invalid:
+        """The refusal of fields of a request: their names, and the allowed values of each."""
+        return cls(INVALID_INPUT, fields)
 
 
 class NotFound(Refused):

@@ -23,8 +23,7 @@ def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> di
         if field and value is not None:
             limits[field] = sizes.amount(field, value, f"config.resources.{name}")
         elif not field and value not in (None, 0, "0", ""):
-            data = {f"config.resources.{name}": "this host offers cpu and mem"}
-            raise Invalid("Input validation error", data)
+            raise Invalid.of({f"config.resources.{name}": "this host offers cpu and mem"})
     rest = {name: value for name, value in resource_opts.items() if name not in sizes.RESOURCE_OPTS}
     unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
     for name, field in sizes.RESOURCE_OPTS.items():
@@ -35,5 +34,5 @@ def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> di
             "config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed, not "
             f"{sizes.quoted(resource_opts['disk'])}"
         }
-        raise Invalid("Input validation error", data)
+        raise Invalid.of(data)
     return limits

@@ -148,7 +148,7 @@ async def create(request: Request) -> JsonResponse[CreatedFolder]:
     body = await parameters(request, CreateFolder)
     if body.unmanaged_path or body.group:
         field = "unmanaged_path" if body.unmanaged_path else "group"
-        raise Invalid("Input validation error", {field: "this server has folders of users only"})
+        raise Invalid.of({field: "this server has folders of users only"})
     size, lowered = _size(body.quota, state(request).config.folders.size)
     mode = body.usage_mode
     row = registry.new_row(
@@ -166,7 +166,7 @@ def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
         return most, []
     size = sizes.size_of(quota, "quota")
     if size < SIZE_MIN:
-        raise Invalid("Input validation error", {"quota": f"at least {SIZE_MIN} bytes"})
+        raise Invalid.of({"quota": f"at least {SIZE_MIN} bytes"})
     return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
 
 

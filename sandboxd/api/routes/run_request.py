@@ -157,7 +157,7 @@ def _typed(values: list[Any], kind: type[Parameters], where: str) -> list[Parame
     """Each of the objects `values` as `kind`. Raises Invalid."""
     for number, value in enumerate(values):
         if not isinstance(value, Mapping):
-            raise Invalid("Input validation error", {f"{where}.{number}": "an object is expected"})
+            raise Invalid.of({f"{where}.{number}": "an object is expected"})
     return [
         typed(fold(value, kind.aliases), kind, f"{where}.{number}")
         for number, value in enumerate(values)
