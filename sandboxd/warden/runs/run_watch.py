@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from ... import log
 from ...errors import StageError
 from ...model import MIB
+from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
 from . import run_directory
 from .worker import Worker
@@ -151,7 +152,7 @@ class RunWatch(ABC):
             if now - since > END_S or worker.slot is None or worker.run is None:
                 raise TimeoutError
             path = worker.slot.run_path(worker.run)
-            run_directory.send(path, {"op": "limit", "name": self.limit})
+            run_directory.send(path, LIMIT.message(name=self.limit))
         except OSError:
             log.event(f"{self.limit}.killed", logging.ERROR, run=name, number=number)
             worker.kill()
