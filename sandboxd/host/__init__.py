@@ -4,4 +4,5 @@
 `cgroup_settings` says what is written into a cgroup, and `cgroup_places` finds cgroups.
 `mountinfo` lists the mounts of a process, and `tmpfs` knows files in memory. `pidfds` and
 `unix_peer` name processes. `memory`, `tasks` and `free_space` are the amounts that the host has.
+`uptime` is the clock that nobody sets.
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...host import cgroup_places, procfs
+from ...host.uptime import uptime
 from ...jail.cgroup import RUN_GROUP
 from . import images
 
@@ -78,7 +79,7 @@ def _process(pid: int, uid: int, state: str, members: Mapping[int, str]) -> Proc
     if status is None:
         return None
     start, zombie = status
-    age_s = max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start / _TICKS)
+    age_s = max(0.0, uptime() - start / _TICKS)
     title = procfs.text(f"/proc/{pid}/cmdline", TITLE_MAX).replace("\0", " ").strip()
     group = members.get(pid)
     foreign = group is None and not zombie and _is_foreign(pid, state)
