@@ -121,6 +121,9 @@ class QuotaExceeded(Refused):
     """A quota of the session or of its owner is used up; the text names it."""
 
 
+ERRNO_MAX = 4095
+"""The largest error number of the kernel (MAX_ERRNO in include/linux/err.h)."""
+
 _NO_CAUSE = "failed; the server's log has the cause"
 
 

@@ -21,7 +21,7 @@ from ..host import cgroup_places, cgroup_settings, cgroupfs, procfs
 from ..host.cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
 from ..host.cgroupfs import GroupFiles
 from ..host.pidfds import kill
-from ..model import Limits
+from ..model import MIB, Limits
 from .stage import expect, stage
 
 RUN_GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
@@ -33,6 +33,10 @@ SLOT_GROUP = re.compile(r"slot-(\d+)", re.ASCII)
 PERIOD_US = 100_000
 INIT_TASKS = 1
 """The tasks of a group that are none of the program's: init. The shim is in another group."""
+HELD_MAX = 1 * MIB
+"""Bytes of files in memory that a run may leave behind. The kernel frees memory that nobody holds a
+little later."""
+
 SOCKETS_SHARE = 4
 """Part of a run's memory that v1 allows sockets in addition."""
 
@@ -207,6 +211,10 @@ class Group:
     def shared_memory(self) -> int:
         """Bytes of files in memory that the group is charged for, by path, for the warden."""
         return self.files.shared_memory()
+
+    def holds_memory(self) -> bool:
+        """A run that is over has left files in memory, which another run may hold."""
+        return self.shared_memory() > HELD_MAX
 
     def kill(self) -> None:
         """SIGKILL all members and let none be added."""

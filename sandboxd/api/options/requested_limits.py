@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import Invalid
-from ...model import size
+from ...model import SCRATCH_MIN, size
 from ..access import unserved
 from . import sizes
 
@@ -29,9 +29,9 @@ def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> di
     for name, field in sizes.RESOURCE_OPTS.items():
         if (value := resource_opts.get(name)) is not None:
             limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
-    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
+    if limits.get("disk", SCRATCH_MIN) < SCRATCH_MIN:
         data = {
-            "config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed, not "
+            "config.resource_opts.disk": f"at least {size(SCRATCH_MIN)} are needed, not "
             f"{sizes.quoted(resource_opts['disk'])}"
         }
         raise Invalid.of(data)

@@ -19,7 +19,16 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from ...errors import Invalid
-from ...model import MAY_BE_ZERO, MIB, NOFILE_MIN, UNLIMITED, Limits, size, within_files
+from ...model import (
+    MAY_BE_ZERO,
+    MIB,
+    NOFILE_MIN,
+    SCRATCH_MIN,
+    UNLIMITED,
+    Limits,
+    size,
+    within_files,
+)  # fmt: skip
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
@@ -36,7 +45,7 @@ STACK_MIN = 1 * MIB
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
 
-SCRATCH_STEP = 16 << 20
+SCRATCH_STEP = SCRATCH_MIN
 """Bytes: scratches are multiples of it."""
 
 _QUOTED = 60

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ...errors import StageError
 from ...host.free_space import FreeSpace
-from ...model import GIB, MIB
+from ...model import MIB, SCRATCH_MAX
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 
@@ -45,7 +45,7 @@ def remount_if_suspect(resources: Resources, slot: Slot, end_warm: Callable[[Slo
     deadline = time.monotonic() + UNMOUNT_S
     while resources.scratch.in_use(slot.path) and time.monotonic() < deadline:
         time.sleep(0.01)  # a process that has just ended holds it; if it stays, nothing changes
-    resources.scratch.mount(slot.path, 1024 * GIB, 0)
+    resources.scratch.mount(slot.path, SCRATCH_MAX, 0)
     slot.suspect = False
 
 

@@ -23,9 +23,6 @@ from ...jail.cgroup import Group
 from ..slots.leases import Slot
 from .worker import Worker
 
-HELD_MAX = 1 << 20
-"""Bytes that a run may leave behind. The kernel frees memory that nobody holds a little later."""
-
 HELD_S = 3.0
 """The kernel's counters may be 2 s late (mm/memcontrol.c, FLUSH_TIME)."""
 
@@ -42,7 +39,7 @@ class MemoryHandoff:
         assert ended.group and ended.slot
         self._relate([ended, *workers])
         holders = list(self._may_hold(ended.slot, workers))
-        if not holders or ended.group.shared_memory() <= HELD_MAX:
+        if not holders or not ended.group.holds_memory():
             self._since.pop(ended.group.name, None)
             return True
         now = time.monotonic()
