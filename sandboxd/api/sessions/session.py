@@ -268,7 +268,7 @@ class Session:
     async def _start(self, run: Run, stdin: int | None, terminal: bool = False) -> StartedRun:
         self._check_alive()
         run.started_at = time.time()
-        self._services.accounting.run_starts(self.row, run, run.number)
+        self._services.accounting.run_starts(self.row, run)
         start = RunStart(
             run.number, SHELL, run.plan.steps, run.plan.environ, self.row.runtime, terminal,
             run.plan.interactive,

@@ -61,11 +61,6 @@ def file_locks(pid: int) -> Iterator[str]:
                     yield text
 
 
-def number_of(pid: int) -> int:
-    """The locks of a process."""
-    return sum(text.count(_LOCK) for text in file_locks(pid))
-
-
 def anonymous_inode() -> str:
     """The inode of all eventfds of the host, as the kernel names it beside a lock."""
     fd = os.eventfd(0, os.EFD_CLOEXEC)
