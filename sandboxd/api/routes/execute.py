@@ -197,8 +197,7 @@ async def submit(request: HTTPConnection, target: Session, call: Call, policy: P
     """
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
-    waiting = state(request).sessions.waiting_runs(target.row.owner)
-    return await target.submit(id, plan(request, target, call), waiting, policy)
+    return await target.submit(id, plan(request, target, call), policy)
 
 
 def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:

@@ -125,9 +125,8 @@ class Session:
 
     # -- requests
 
-    async def submit(self, id: str, plan: Plan, waiting: int, policy: PollPolicy = POLL) -> Run:
+    async def submit(self, id: str, plan: Plan, policy: PollPolicy = POLL) -> Run:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
-        The owner has `waiting` runs that wait already.
 
         Raises what RunQueue.submit and `check_begun` do, Draining, and RateLimited
         when too many of the owner's runs wait.
@@ -137,7 +136,9 @@ class Session:
             if self._services.admission.paused:
                 raise Draining(DRAINED)
             self._services.admission.check_plan(plan)
-            self._services.admission.check_waiting(waiting, "runs")
+            if not (self.ephemeral and self.row.runs):  # its request is checked once
+                waiting = self._services.waiting_runs(self.row.owner)
+                self._services.admission.check_waiting(waiting, "runs")
         return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:
