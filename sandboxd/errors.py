@@ -35,6 +35,7 @@ names none: a class gives its text to clients only if it overrides that property
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -64,8 +65,17 @@ class Refused(SandboxdError):
         return str(self)
 
 
+INVALID_INPUT = "Input validation error"
+"""The message of a refusal whose data say more, by field."""
+
+
 class Invalid(Refused):
     """A value is malformed, of the wrong type or out of range; the text says what is allowed."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> Invalid:
+        """The refusal of fields of a request: their names, and the allowed values of each."""
+        return cls(INVALID_INPUT, fields)
 
 
 class NotFound(Refused):
@@ -115,6 +125,9 @@ class RateLimited(Refused):
 class QuotaExceeded(Refused):
     """A quota of the session or of its owner is used up; the text names it."""
 
+
+ERRNO_MAX = 4095
+"""The largest error number of the kernel (MAX_ERRNO in include/linux/err.h)."""
 
 _NO_CAUSE = "failed; the server's log has the cause"
 

@@ -8,8 +8,19 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal
 
+API_VERSION = "v7.20230615"
+"""The newest version of Backend.AI's API that all its clients speak without a warning."""
+
 MIB = 1 << 20
 GIB = 1 << 30
+TIB = 1 << 40
+
+SLOTS_MAX = 65536
+"""Slots of a host."""
+
+SCRATCH_MIN, SCRATCH_MAX = 16 * MIB, 1 * TIB
+"""Bytes of a scratch, and of a virtual folder. In a smaller one the file system itself would take
+most of them."""
 
 INODES_MIN, INODES_MAX = 16, 1 << 31
 """Files and directories that a scratch or a virtual folder may have."""

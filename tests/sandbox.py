@@ -190,8 +190,12 @@ class BareWarden:
         folders.end_removal(folder)
 
     def free(self, slot: Slot) -> None:
-        """Take everything back from a slot whose processes are gone."""
-        teardown.free(self.resources, slot)
+        """Take everything back from a slot whose processes are gone. Raises StageError when
+        something is left."""
+        folders = teardown.vacate(self.resources, slot)
+        state_dir = self.resources.config.state_dir
+        remains = reclaim(state_dir, slot.number, slot.uid, folders)
+        teardown.emptied(self.resources, slot, remains)
 
 
 def slowed(limits: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from sandboxd.config.settings import STEP_LIMITS
-from sandboxd.model import MAY_BE_ZERO, MIB, STEPS
-from sandboxd.wire.ops import COMMANDS_MAX, SLOTS_MAX
+from sandboxd.model import MAY_BE_ZERO, MIB, SCRATCH_MAX, SCRATCH_MIN, SLOTS_MAX, STEPS
+from sandboxd.wire.ops import COMMANDS_MAX
 
 SESSION = "00000000-0000-4000-8000-000000000001"
 FOLDER = "00000000-0000-4000-8000-000000000002"
@@ -69,12 +69,12 @@ BAD: dict[str, Sequence[Any]] = {
         *(WORKSPACE | {name: value} for name in ("uid", "gid") for value in (*NOT_ID, 0)),
         *(WORKSPACE | {"seal": seal} for seal in NOT_TEXT),
     ),
-    "slot": not_in(0, SLOTS_MAX),
+    "slot": not_in(0, SLOTS_MAX - 1),
     "session": NOT_UUID,
     "folder": NOT_UUID,
     "run": (*not_in(1, 1 << 53), "../../x"),
     "runs": (None, 1, "1", {}, [0], [-1], [True], ["1"], [1.5], [None], [1 << 54], [[1]]),
-    "size": not_in(16 * MIB, 1 << 40),
+    "size": not_in(SCRATCH_MIN, SCRATCH_MAX),
     "inodes": not_in(16, 1 << 31),
     "shell": (*NOT_TEXT, "", "/bin/zsh", "bash", "/bin/sh\n"),
     "runtime": NOT_TEXT,

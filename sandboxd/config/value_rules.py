@@ -15,7 +15,18 @@ from typing import Any
 
 from .. import log
 from ..errors import ConfigError
-from ..model import GIB, INODES_MAX, INODES_MIN, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
+from ..model import (
+    INODES_MAX,
+    INODES_MIN,
+    MAY_BE_ZERO,
+    MIB,
+    SCRATCH_MAX,
+    SCRATCH_MIN,
+    SLOTS_MAX,
+    STEPS,
+    TIB,
+    UNLIMITED,
+)  # fmt: skip
 from . import network_profiles
 from .settings import Config
 
@@ -67,7 +78,7 @@ def _are_plain(paths: tuple[str, ...]) -> bool:
     return all(os.path.isabs(p) and p == os.path.normpath(p) and p.strip("/") for p in paths)
 
 
-IMAGE_SIZE = "between 16 MiB and 1 TiB, in bytes"
+IMAGE_SIZE = f"between {SCRATCH_MIN // MIB} MiB and {SCRATCH_MAX // TIB} TiB, in bytes"
 IMAGE_INODES = f"between {INODES_MIN} and {INODES_MAX}"
 
 RULES = (
@@ -84,12 +95,12 @@ RULES = (
     at_least("rate_limit", 1, "requests per 900 s"),
     # The last uid of the slots is below the uid of virtual folders (warden/slots/folders.py).
     between("slots.first_uid", 1000, 0x7FFE0000, "between 1000 and 2147352576"),
-    between("slots.count", 1, 65536, "between 1 and 65536"),
+    between("slots.count", 1, SLOTS_MAX, f"between 1 and {SLOTS_MAX}"),
     one_of("scratch.kind", "image", "tmpfs"),
-    between("scratch.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    between("scratch.size", SCRATCH_MIN, SCRATCH_MAX, IMAGE_SIZE),
     between("scratch.inodes", INODES_MIN, INODES_MAX, IMAGE_INODES),
     between("scratch.spares", 0, 64, "between 0 and 64"),
-    between("folders.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    between("folders.size", SCRATCH_MIN, SCRATCH_MAX, IMAGE_SIZE),
     between("folders.inodes", INODES_MIN, INODES_MAX, IMAGE_INODES),
     at_least("folders.count", 0),
     above_zero("folders.token_s", "seconds"),

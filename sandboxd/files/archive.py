@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from ..errors import Invalid
 from ..model import HOME
+from ..wire.file_calls import LeftOut
 from .api_connection import ApiConnection
 from .beneath import open_content, open_entry, special
 from .paths import absolute, inside, shown
@@ -56,10 +57,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An entry that is left out, and the reason: one of file_calls.LEFT_OUT."""
+    """An entry that is left out, and the reason."""
 
     path: str
-    kind: str
+    kind: LeftOut
 
 
 def describe_file(api: ApiConnection, home: int, name: str) -> None:
@@ -117,7 +118,7 @@ def _open_part(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
     fd = open_content(home, parts)
     opened.callback(os.close, fd)
     base = parts[-1] if parts else os.path.basename(HOME)
-    left_out = Counter(
+    left_out = Counter[str](
         item.kind for item in _members(_Part(fd, base, {})) if isinstance(item, Left)
     )
     return _Part(fd, base, dict(left_out))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import Literal
 
 from ..errors import Invalid, NotFound, OutsideHome, QuotaExceeded, Refused
 from ..jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
@@ -151,8 +152,8 @@ def _expect_content(fd: int, parts: Name) -> None:
         raise Invalid(f"{shown(absolute(parts))} is a {special(mode)}, not a file")
 
 
-def special(mode: int) -> str:
-    """The kind of an entry that is no file, directory or link: "fifo", "socket" or "device"."""
+def special(mode: int) -> Literal["fifo", "socket", "device"]:
+    """The kind of an entry that is no file, directory or link."""
     if stat.S_ISFIFO(mode):
         return "fifo"
     return "socket" if stat.S_ISSOCK(mode) else "device"

@@ -20,6 +20,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..wire.file_calls import LeftOut
 from .beneath import open_entry
 from .paths import COMPONENT_MAX, DEPTH_MAX, NAME_MAX
 
@@ -46,7 +47,7 @@ class WalkEntry:
     name: str
     path: str
     status: os.stat_result | None
-    unentered: str | None = None
+    unentered: LeftOut | None = None
 
 
 class _Level:

@@ -4,8 +4,7 @@ Other modules decide what is written: jail/cgroup.py, warden/runs/, warden/docto
 
 v2 is one tree, so a group is one directory; v1 has a tree for each controller, so a group is a
 directory in each. In both cases a group is a mapping from controller to directory, and the
-controller of v2 is "". v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-v1/*.rst;
-/proc/PID/cgroup: cgroups(7).
+controller of v2 is "". v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-v1/*.rst.
 """
 
 from __future__ import annotations
@@ -60,6 +59,12 @@ class GroupFiles:
                 if name not in OPTIONAL:
                     raise
         _close(self._held)
+
+    def open_to_read(self, *names: str) -> None:
+        """Open these files, as far as the kernel has them, by path."""
+        for name in names:
+            with suppress(OSError):
+                self._fds[name] = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
@@ -160,6 +165,11 @@ class GroupFiles:
         text = self.read("memory.max" if self.v2 else "memory.limit_in_bytes")
         return int(text) if text.isdigit() and int(text) < _V1_NO_LIMIT else -1
 
+    def memory_left(self) -> int:
+        """The rest of the limit of memory, with the cache that the kernel takes back first."""
+        cache = self._key("memory.stat", "inactive_file" if self.v2 else "total_inactive_file")
+        return self.memory_limit() - self.memory_in_use() + cache
+
     def cpu_quota_us(self) -> int:
         """The CPU time of a period in microseconds; -1 for no limit."""
         text = self.read("cpu.max" if self.v2 else "cpu.cfs_quota_us").split()[0]
@@ -196,6 +206,11 @@ class GroupFiles:
     def pids_current(self) -> int:
         """Processes and threads at this moment."""
         return int(self.read("pids.current"))
+
+    def pids_limit(self) -> int:
+        """The most processes and threads that are allowed; -1 for no limit."""
+        text = self.read("pids.max")
+        return -1 if text == "max" else int(text)
 
     def pids_peak(self) -> int:
         """The most processes and threads at once; 0 where the kernel does not count it."""
@@ -295,31 +310,6 @@ def is_delegated(directory: str) -> bool:
         return os.getxattr(directory, "trusted.delegate") == b"1"
     except OSError:
         return False
-
-
-def mounts() -> dict[str, str]:
-    """Controller (v2: "") -> mount point, from /proc/self/mountinfo (proc(5))."""
-    points: dict[str, str] = {}
-    for line in procfs.read("/proc/self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
-        fstype, _, options = right.split()[:3]
-        point = left.split()[4]
-        if fstype == "cgroup2":
-            points.setdefault("", point)
-        elif fstype == "cgroup":
-            for option in options.split(","):
-                points.setdefault(option, point)
-    return points
-
-
-def paths_of(pid: int | str = "self") -> dict[str, str]:
-    """Controller -> path of the process's group below the mount point. Raises OSError."""
-    paths = {}
-    for line in procfs.read(f"/proc/{pid}/cgroup").splitlines():
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
-            paths[name] = path
-    return paths
 
 
 def _close(files: dict[str, int]) -> None:

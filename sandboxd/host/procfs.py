@@ -6,7 +6,6 @@ The fields and files of a process that has ended are empty.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container, Iterator
 
 
@@ -96,10 +95,3 @@ def write(path: str, value: str) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
-
-
-def unescaped(point: str) -> str:
-    """A path of mountinfo (proc(5)) as it is; there, a space and the like are octal numbers."""
-    if "\\" not in point:
-        return point
-    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)

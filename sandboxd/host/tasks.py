@@ -15,9 +15,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import cgroupfs
+from . import cgroup_places, procfs
+from .cgroupfs import GroupFiles
 
 OWN_TASKS = 2
 """Tasks of a run beside those of its program: its shim and its init."""
@@ -77,8 +77,7 @@ class _Group:
     """The open files of a cgroup, whose bound `name` names; `has_runs`: all runs are below it."""
 
     name: str
-    most: int | None
-    current: int | None
+    files: GroupFiles
     has_runs: bool
 
 
@@ -91,15 +90,10 @@ class TaskMeter:
 
     def __init__(self, groups: Sequence[str] = (), runs: str = "") -> None:
         self._groups = [
-            _Group(
-                f"{path}/pids.max",
-                _open(f"{path}/pids.max"),
-                _open(f"{path}/pids.current"),
-                f"{runs}/".startswith(f"{path}/"),
-            )
+            _Group(f"{path}/pids.max", _open(path), f"{runs}/".startswith(f"{path}/"))
             for path in groups
         ]
-        self._runs = _open(f"{runs}/pids.current") if runs else None
+        self._runs = _open(runs) if runs else None
 
     @classmethod
     def of_daemon(cls, delegated: str = "", runs: str = "") -> TaskMeter:
@@ -108,37 +102,39 @@ class TaskMeter:
 
     def close(self) -> None:
         """Close the files."""
-        files = [fd for group in self._groups for fd in (group.most, group.current)]
-        for fd in (*files, self._runs):
-            if fd is not None:
-                os.close(fd)
+        for files in (*(group.files for group in self._groups), self._runs):
+            if files is not None:
+                files.close()
         self._groups, self._runs = [], None
 
     def measure(self) -> HostTasks:
         """The bounds of this moment; one that cannot be read is left out."""
-        runs = _number(_text(self._runs)) or 0
+        runs = 0
+        with suppress(OSError, ValueError):  # it is gone
+            runs = self._runs.pids_current() if self._runs else 0
         return HostTasks((*self._of_kernel(runs), *self._of_groups(runs)))
 
     def _of_kernel(self, runs: int) -> Iterator[TaskBound]:
         # "0.00 0.01 0.05 1/123 4567": 123 tasks (proc_loadavg(5)).
-        words = _file("/proc/loadavg").split()
+        words = procfs.text("/proc/loadavg").split()
         in_use = _number(words[3].partition("/")[2]) if len(words) > 3 else None
         for name in _KERNEL:
-            if (most := _number(_file(f"/proc/sys/kernel/{name}"))) is not None:
+            if (most := _number(procfs.text(f"/proc/sys/kernel/{name}"))) is not None:
                 yield TaskBound(f"kernel.{name}", most, max(0, (in_use or 0) - runs))
 
     def _of_groups(self, runs: int) -> Iterator[TaskBound]:
         for group in self._groups:
-            if (most := _number(_text(group.most))) is not None:  # "max": no bound
-                in_use = _number(_text(group.current)) or 0
+            with suppress(OSError, ValueError):  # it is gone, or is a root, which has no bound
+                most, in_use = group.files.pids_limit(), group.files.pids_current()
                 others = max(0, in_use - runs) if group.has_runs else in_use
-                yield TaskBound(group.name, most, others)
+                if most >= 0:
+                    yield TaskBound(group.name, most, others)
 
 
 def task_groups(delegated: str = "") -> list[str]:
     """The directories of this process's group, of the group `delegated` (a path below the mount
     point), and of each group above them, as far as they count tasks."""
-    points, own = cgroupfs.mounts(), cgroupfs.paths_of()
+    points, own = cgroup_places.mounts(), cgroup_places.paths_of()
     places: dict[str, None] = {}
     for controller in ("pids", ""):
         if (point := points.get(controller)) is not None:
@@ -156,24 +152,11 @@ def _lineage(point: str, path: str) -> list[str]:
     return ["/".join([point, *parts[:length]]) for length in range(len(parts), -1, -1)]
 
 
-def _open(path: str) -> int | None:
-    with suppress(OSError):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return None
-
-
-def _text(fd: int | None) -> str:
-    """The text of an open file; "" where it cannot be read."""
-    with suppress(OSError):
-        return "" if fd is None else os.pread(fd, 64, 0).decode()
-    return ""
-
-
-def _file(path: str) -> str:
-    """The text of a file; "" where it cannot be read."""
-    with suppress(OSError):
-        return Path(path).read_text()
-    return ""
+def _open(directory: str) -> GroupFiles:
+    """The group at `directory`; v1 and v2 have the same files of tasks."""
+    files = GroupFiles({"pids": directory})
+    files.open_to_read("pids.max", "pids.current")
+    return files
 
 
 def _number(text: str) -> int | None:

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import StageError
-from ..host import cgroup_settings, cgroupfs, procfs
+from ..host import cgroup_places, cgroup_settings, cgroupfs, procfs
 from ..host.cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
 from ..host.cgroupfs import GroupFiles
 from ..host.pidfds import kill
-from ..model import Limits
+from ..model import MIB, Limits
 from .stage import expect, stage
 
 RUN_GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
@@ -35,6 +35,10 @@ TRIES = 2
 """Of a write and a read. The warden may hold the run in between (warden/runs/cpu_hold.py), once."""
 INIT_TASKS = 1
 """The tasks of a group that are none of the program's: init. The shim is in another group."""
+HELD_MAX = 1 * MIB
+"""Bytes of files in memory that a run may leave behind. The kernel frees memory that nobody holds a
+little later."""
+
 SOCKETS_SHARE = 4
 """Part of a run's memory that v1 allows sockets in addition."""
 
@@ -126,7 +130,7 @@ class Group:
     def verify_joined(self) -> None:
         """The kernel says that this process is in the group; a cgroup namespace hides it later."""
         with stage("cgroup"):
-            paths = cgroupfs.paths_of()
+            paths = cgroup_places.paths_of()
         for controller, directory in self.dirs.items():
             path = paths.get(controller, "")
             inside = _is_path_of(directory, path)
@@ -210,6 +214,10 @@ class Group:
         """Bytes of files in memory that the group is charged for, by path, for the warden."""
         return self.files.shared_memory()
 
+    def holds_memory(self) -> bool:
+        """A run that is over has left files in memory, which another run may hold."""
+        return self.shared_memory() > HELD_MAX
+
     def kill(self) -> None:
         """SIGKILL all members and let none be added."""
         if self.files.kill_all():
@@ -221,7 +229,7 @@ class Group:
     def has(self, pid: int) -> bool:
         """The kernel says that the process is a member."""
         try:
-            paths = cgroupfs.paths_of(pid).values()
+            paths = cgroup_places.paths_of(pid).values()
         except OSError:
             return False
         return any(

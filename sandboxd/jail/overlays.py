@@ -33,7 +33,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..host import procfs
+from ..host.mountinfo import MountInfo
 from . import syscalls
 from .mounts import NOEXEC, READ_ONLY, Bind
 from .public_files import TREES
@@ -143,12 +143,11 @@ class HostView:
         return Bind(source.path, place, source.attributes, FSTYPE)
 
 
-def plan(directory: str, paths: Iterable[str], files: Iterable[str], mountinfo: str) -> HostView:
-    """The view of the copy in `directory`, and of `paths` and `files` of the host.
-
-    `mountinfo` is the text of /proc/self/mountinfo.
-    """
-    points = mount_points(mountinfo)
+def plan(
+    directory: str, paths: Iterable[str], files: Iterable[str], mounts: Iterable[MountInfo]
+) -> HostView:
+    """The view of the copy in `directory`, and of `paths` and `files` of the host with `mounts`."""
+    points = _points(mounts)
     lowers = [COPY]
     sources = [Source(path, path, 0, path.lstrip("/")) for path in TREES]
     seen = set()
@@ -174,11 +173,10 @@ def make_places(view: HostView) -> None:
         os.makedirs(f"{view.directory}/{LAYERS}/{number}", 0o755)
 
 
-def mount_points(mountinfo: str) -> dict[str, list[str]]:
-    """The mount points of mountinfo (proc(5)) with their options; those above come first."""
-    words = [line.split(maxsplit=6) for line in mountinfo.splitlines()]
+def _points(mounts: Iterable[MountInfo]) -> dict[str, list[str]]:
+    """The mount points with their options; those above come first."""
     # Of two mounts on one point, the later one covers the other.
-    return dict(sorted({procfs.unescaped(w[4]): w[5].split(",") for w in words}.items()))
+    return dict(sorted({mount.point: mount.options for mount in mounts}.items()))
 
 
 def _attributes(points: Mapping[str, list[str]], point: str) -> int:

@@ -1,6 +1,6 @@
 """The system calls that Python does not offer, named as in their man pages.
 
-Three other modules use ctypes, for one function or buffer each: jail/network.py, runs/cursor.py and
+Three other modules use ctypes, for one function or buffer each: jail/network.py, host/tmpfs.py and
 api/freed_memory.py. Each function of libc has the types of its man page, so that no argument is cut
 to an int. Each wrapper takes and returns plain values, and raises OSError with errno and, where
 there is one, the path. Numbers newer than 423 are the same on every architecture (asm-generic).
@@ -27,8 +27,8 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
-MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC = 0x20, 0x400, 0x1000, 0x4000
+MS_NOSUID, MS_NODEV = 0x2, 0x4
+MS_NOATIME, MS_BIND, MS_REC = 0x400, 0x1000, 0x4000
 MS_PRIVATE, MS_SLAVE = 0x40000, 0x80000
 MNT_DETACH = 2
 
@@ -184,12 +184,13 @@ def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int 
     _check(_mount_setattr(fd, b"", flags, attr, len(attr)))
 
 
-def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+def openat2(dirfd: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2), Linux 5.6: open `path` below `dirfd` under the RESOLVE_ rules; close-on-exec.
+    It makes no file.
 
     A path that the rules forbid raises OSError EXDEV (it left `dirfd`) or ELOOP (a link).
     """
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     tries = 0
     while True:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..errors import StageError
-from ..host import procfs
+from ..host import mountinfo
 from . import syscalls
 from .mounts import RDONLY, Bind, FileMount, FolderMount, Mask, Mount, Part, names
 from .stage import expect, stage
@@ -75,25 +75,22 @@ class Tree:
     def verify(self, sealed: Iterable[str]) -> None:
         """Exactly the planned mounts are there, with their attributes, and none is shared."""
         with stage("mounts"):
-            lines = procfs.read("/proc/self/mountinfo").splitlines()
+            mounts = mountinfo.read()
         mounted = [part for part in self.done if isinstance(part, _MOUNTED)]
         wanted = {part.path: _options(part.attributes) for part in mounted}
         for path in sealed:
             wanted[path] |= {"ro"}
         types = {p.path: p.fstype for p in mounted if isinstance(p, _TYPED) and p.fstype}
         points = set()
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            _, _, _, _, point, options, *propagation = left.split(" ")
-            if "\\" in point:
-                point = procfs.unescaped(point)
+        for mount in mounts:
+            point = mount.point
             points.add(point)
-            if propagation:
-                raise StageError("mounts", f"{point} is shared: {propagation}")
+            if mount.propagation:
+                raise StageError("mounts", f"{point} is shared: {mount.propagation}")
             if (planned := wanted.get(point)) is None:
                 raise StageError("mounts", f"{point} is not planned")
-            if missing := planned.difference(options.split(",")):
+            if missing := planned.difference(mount.options):
                 raise StageError("mounts", f"missing on {point}: {sorted(missing)}")
             if fstype := types.get(point):
-                expect("mounts", f"type of {point}", right.partition(" ")[0], fstype)
+                expect("mounts", f"type of {point}", mount.fstype, fstype)
         expect("mounts", "not mounted", sorted(wanted.keys() - points), [])

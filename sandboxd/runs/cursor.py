@@ -13,13 +13,13 @@ reply that it received.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import struct
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ..host.tmpfs import is_in_memory
 from ..spool import START, SpoolPosition
 from ..threads import start_all
 
@@ -31,14 +31,6 @@ less of it, and zeros are the values of these."""
 THREADS = 16
 PATIENCE_S = 0.005
 """How long the event loop may stand still for a note."""
-
-TMPFS_MAGIC = 0x01021994
-"""The type of a file system that is memory (linux/magic.h)."""
-
-_fstatfs = ctypes.CDLL(None, use_errno=True).fstatfs
-_fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
-_STATFS_SIZE = 256
-"""More than struct statfs has; its first field is the type, a long (statfs(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +72,6 @@ class ClientCursor:
 
 async def no_note() -> None:
     """The note of a reply that moves no cursor."""
-
-
-def is_in_memory(fd: int) -> bool:
-    """The file `fd` is in a file system without a disk, so that no write to it waits for one."""
-    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
-    if _fstatfs(fd, buffer):
-        return False
-    return ctypes.c_long.from_buffer(buffer).value == TMPFS_MAGIC
 
 
 class CursorFile:

@@ -17,6 +17,7 @@ from typing import Any
 from ..config.settings import ConsoleConfig
 from ..errors import Invalid, Unavailable
 from ..model import STEPS, Sender
+from ..wire import control_ops
 from ..wire.messages import WireError, close_all
 from .channel import Channel
 from .journal import NO_POSITION, SHIM_GONE, JournalEvent, lost
@@ -133,8 +134,8 @@ class Follower:
         # To a position before the beginning the shim answers at once.
         console = -1 if self._inputs is None else self._wanted
         journal = len(STEPS) if self._passes_over else len(self.events)
-        seen = {"console": console, "journal": journal, "waiting": self.waiting}
-        await self._control.send_message({"op": "watch"} | seen)
+        watch = control_ops.WATCH.message(console=console, journal=journal, waiting=self.waiting)
+        await self._control.send_message(watch)
         self._is_watching = True
 
     async def _update(self, answer: dict[str, Any]) -> None:
@@ -172,7 +173,7 @@ class Follower:
 
     async def hold(self, position: int) -> None:
         """Have the program wait before output behind `position` is overwritten."""
-        await self._send({"op": "hold", "console": position})
+        await self._send(control_ops.HOLD.message(console=position))
 
     async def input(self, text: str, eof: bool) -> None:
         """Give the program `text` to read, and after it the end of input if `eof`.
@@ -186,29 +187,29 @@ class Follower:
         pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
         self._inputs += len(pieces)
         for piece in pieces[:-1]:
-            await self._send({"op": "input", "text": piece, "eof": False})
-        await self._send({"op": "input", "text": pieces[-1], "eof": eof})
+            await self._send(control_ops.INPUT.message(text=piece, eof=False))
+        await self._send(control_ops.INPUT.message(text=pieces[-1], eof=eof))
         await self._send(None)
 
     async def attach_stdin(self, fd: int) -> None:
         """Give the shim the socket `fd`, from which it reads a stream of input from now on."""
-        await self._send({"op": "stdin"}, [fd])
+        await self._send(control_ops.STDIN.message(), [fd])
 
     async def decline(self) -> None:
         """The client goes on without answering: the step's clock runs again."""
-        await self._send({"op": "decline"})
+        await self._send(control_ops.DECLINE.message())
 
     async def signal(self, name: str, by: Sender) -> None:
         """Send the signal called `name` to the step."""
-        await self._send({"op": "signal", "name": name, "by": by})
+        await self._send(control_ops.SIGNAL.message(name=name, by=by))
 
     async def terminate(self, by: Sender) -> None:
         """End the run with its step, which gets SIGTERM and its grace."""
-        await self._send({"op": "terminate", "by": by})
+        await self._send(control_ops.TERMINATE.message(by=by))
 
     async def kill(self, by: Sender) -> None:
         """End the run now."""
-        await self._send({"op": "kill", "by": by})
+        await self._send(control_ops.KILL.message(by=by))
 
     async def _send(self, message: dict[str, Any] | None, fds: list[int] | None = None) -> None:
         """Send `message`, None: a watch. If the run has ended meanwhile, nothing is sent."""

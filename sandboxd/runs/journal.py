@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import StageError
+from ..errors import ERRNO_MAX, StageError
 from ..model import STEPS, StepName, Verdict
 from ..wire.messages import NUMBER_MAX
 
@@ -32,9 +32,6 @@ msgspec.json.Decoder(Verdict)
 SHIM_GONE = "the process that followed it is gone"
 HOST_RESTARTED = "the host was restarted while it was under way"
 """Reasons why a run may have no verdict."""
-
-ERRNO_MAX = 4095
-"""The largest error number of the kernel (MAX_ERRNO in include/linux/err.h)."""
 
 TEXT_MAX = 2000
 """Characters of an advice or an error message that are passed on."""

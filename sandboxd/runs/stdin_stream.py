@@ -163,7 +163,7 @@ class RunInput:
             stream.closed = True
         if offset not in (None, stream.taken) and not stream.closed:
             place = f"the run has taken {stream.taken} bytes of input"
-            raise Invalid("Input validation error", {"offset": place})
+            raise Invalid.of({"offset": place})
 
 
 async def _ended(follower: Follower) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from .commands import (
     BUILD_SCRIPT,
+    C_BINARY,
     MAKE,
     binary,
     compiled,
@@ -23,8 +24,6 @@ from .compiled_languages import COMPILED
 from .machine_languages import MACHINE
 from .scripted_languages import SCRIPTED
 from .values import Runtime
-
-_C_BINARY = binary("./main", "./a.out")
 
 # Debian marks its Python as externally managed (PEP 668), even for --user. The home of a jail has
 # no system packages, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
@@ -87,7 +86,7 @@ BUILTIN = (
         tools=(("gcc",),),
         packages=("gcc", "libc6-dev", "make"),
         build=compiled("gcc", ("main.c",), ("c",)),
-        exec=_C_BINARY,
+        exec=C_BINARY,
     ),
     Runtime(
         "cpp",
@@ -96,7 +95,7 @@ BUILTIN = (
         tools=(("g++",),),
         packages=("g++", "make"),
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
-        exec=_C_BINARY,
+        exec=C_BINARY,
     ),
     Runtime(
         "python",

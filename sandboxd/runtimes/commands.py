@@ -91,6 +91,10 @@ done
 {looked_for}"""
 
 
+C_BINARY = binary("./main", "./a.out")
+"""The exec of a program that a compiler of C or the like has linked."""
+
+
 def script(main: str, command: str) -> str:
     """The exec of the script `main` by `command`."""
     return when([main], f"exec {command} {main}") + otherwise("exec", main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .commands import (
+    C_BINARY,
     MAKE,
     binary,
     built,
@@ -16,7 +17,6 @@ from .commands import (
 from .values import Runtime
 
 _MAIN = binary("./main")
-_C_BINARY = binary("./main", "./a.out")
 
 # ocamldep(1) knows the order in which OCaml links modules.
 _OCAML_BUILD = """\
@@ -55,7 +55,7 @@ COMPILED = (
         aliases=("clang",),
         tools=(("clang",),),
         build=compiled("clang", ("main.c",), ("c",)),
-        exec=_C_BINARY,
+        exec=C_BINARY,
         environ={"ASAN_OPTIONS": "detect_leaks=0"},
         packages=("clang",),
     ),
@@ -65,7 +65,7 @@ COMPILED = (
         aliases=("clang++", "c++-clang"),
         tools=(("clang++",),),
         build=compiled("clang++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
-        exec=_C_BINARY,
+        exec=C_BINARY,
         environ={"ASAN_OPTIONS": "detect_leaks=0"},
         packages=("clang", "g++"),
     ),

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Unavailable
-from ..host import cgroupfs, procfs
+from ..host import cgroup_places, cgroupfs, mountinfo, procfs
 from ..jail import syscalls
 from .attack import Canary
 
@@ -141,7 +141,7 @@ def footprint(pid: int) -> Footprint | None:
 
 def _cgroups(pid: int) -> set[str]:
     """The directories of the process's groups, the roots left out. Raises OSError."""
-    points, paths = cgroupfs.mounts(), cgroupfs.paths_of(pid)
+    points, paths = cgroup_places.mounts(), cgroup_places.paths_of(pid)
     places = {points[c] + path for c, path in paths.items() if c in points and path != "/"}
     return {place for place in places if pid in cgroupfs.members(place)}
 
@@ -186,7 +186,8 @@ def _remains(of: Footprint) -> Iterator[str]:
     number = f"{os.major(of.device)}:{os.minor(of.device)}"
     if _disk(of.device) == of.disk:
         for pid in procfs.pids():
-            if any(line.split()[2] == number for line in procfs.lines(f"/proc/{pid}/mountinfo")):
+            mounts = mountinfo.parse(procfs.text(f"/proc/{pid}/mountinfo"))
+            if any(mount.device == number for mount in mounts):
                 yield f"a mount of its scratch, seen by process {pid}"
                 break
         if os.path.exists(f"/sys/dev/block/{number}/loop"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..model import STEPS
 from ..wire import messages
+from ..wire.control_ops import WATCH
 
 READERS_MAX = 16
 """Connections at one time."""
@@ -89,7 +90,7 @@ class Control:
             message, fds = None, []
         if message is None:
             self._drop(sock)
-        elif message.get("op") == "watch":
+        elif message.get("op") == WATCH.name:
             self._watches[sock] = RunProgress(
                 messages.number(message, "console"),
                 messages.number(message, "journal"),

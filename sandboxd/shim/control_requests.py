@@ -1,13 +1,15 @@
-"""The requests that a shim carries out for its control socket (wire/messages.py)."""
+"""The requests that a shim carries out for its control socket (wire/control_ops.py)."""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..model import Sender
-from ..wire import messages
+from ..wire import control_ops, messages
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .deadlines import Deadlines
@@ -48,45 +50,83 @@ class ControlledRun(Protocol):
 
 def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     """Carry out a request. An unknown request has no effect."""
-    op = message.get("op")
-    if len(fds) == 1:
-        _take_descriptor(run, op, fds)
+    op = str(message.get("op"))
+    if len(fds) == 1 and op in WITH_SOCKET:
+        WITH_SOCKET[op](run, fds.pop())
     messages.close_all(fds)
-    by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
-    if op == "input":
-        run.inputs += 1
-        if run.stdin:
-            run.stdin.write(messages.text(message, "text"), bool(message.get("eof")))
-            run.record_input()
-    elif op == "hold":
-        run.console.hold(messages.number(message, "console"))
-    elif op == "decline":
-        run.deadlines.record_decline(time.monotonic())
-    elif op == "no-broker" and run.broker:
-        run.broker.turn_away()
-    else:
-        _end(run, message, by)
+    if op in PLAIN:
+        PLAIN[op](run, message)
 
 
-def _end(run: ControlledRun, message: dict[str, Any], by: Sender) -> None:
-    """Carry out a request that ends the step, or may do so."""
-    op, name = message.get("op"), message.get("name")
-    if op == "signal" and name in _SIGNALS:
+def _input(run: ControlledRun, message: dict[str, Any]) -> None:
+    run.inputs += 1
+    if run.stdin:
+        run.stdin.write(messages.text(message, "text"), bool(message.get("eof")))
+        run.record_input()
+
+
+def _hold(run: ControlledRun, message: dict[str, Any]) -> None:
+    run.console.hold(messages.number(message, "console"))
+
+
+def _decline(run: ControlledRun, _: dict[str, Any]) -> None:
+    run.deadlines.record_decline(time.monotonic())
+
+
+def _signal(run: ControlledRun, message: dict[str, Any]) -> None:
+    if (name := message.get("name")) in _SIGNALS:
         number = signal.Signals[name]
-        run.external_signals[number] = by
+        run.external_signals[number] = _sender(message)
         run.init.signal(number)
-    elif op == "terminate" and run.terminated_by is None and not run.deadlines.is_in_grace:
-        run.terminated_by = run.external_signals[signal.SIGTERM] = by
+
+
+def _terminate(run: ControlledRun, message: dict[str, Any]) -> None:
+    if run.terminated_by is None and not run.deadlines.is_in_grace:
+        run.terminated_by = run.external_signals[signal.SIGTERM] = _sender(message)
         run.terminate(time.monotonic())
-    elif op == "limit" and name in OF_WARDEN:
+
+
+def _kill(run: ControlledRun, message: dict[str, Any]) -> None:
+    run.killed_by, run.over = _sender(message), True
+
+
+def _sender(message: dict[str, Any]) -> Sender:
+    return "sandboxd" if message.get("by") == "sandboxd" else "client"
+
+
+def _limit(run: ControlledRun, message: dict[str, Any]) -> None:
+    if (name := message.get("name")) in OF_WARDEN:
         run.exceed(name)
-    elif op == "kill":
-        run.killed_by, run.over = by, True
 
 
-def _take_descriptor(run: ControlledRun, op: Any, fds: list[int]) -> None:
-    """Take the descriptor of a request that has one."""
-    if op == "stdin":
-        run.input.attach(fds.pop())
-    elif op == "broker" and run.broker:
-        run.broker.attach(fds.pop())
+def _turn_away(run: ControlledRun, _: dict[str, Any]) -> None:
+    if run.broker:
+        run.broker.turn_away()
+
+
+def _attach_input(run: ControlledRun, fd: int) -> None:
+    run.input.attach(fd)
+
+
+def _attach_broker(run: ControlledRun, fd: int) -> None:
+    if run.broker:
+        run.broker.attach(fd)
+    else:
+        os.close(fd)
+
+
+PLAIN: dict[str, Callable[[ControlledRun, dict[str, Any]], None]] = {
+    control_ops.INPUT.name: _input,
+    control_ops.HOLD.name: _hold,
+    control_ops.DECLINE.name: _decline,
+    control_ops.SIGNAL.name: _signal,
+    control_ops.TERMINATE.name: _terminate,
+    control_ops.KILL.name: _kill,
+    control_ops.LIMIT.name: _limit,
+    control_ops.NO_BROKER.name: _turn_away,
+}
+WITH_SOCKET: dict[str, Callable[[ControlledRun, int], None]] = {
+    control_ops.STDIN.name: _attach_input,
+    control_ops.BROKER.name: _attach_broker,
+}
+"""The acts of the table, but for `watch`, which the control socket answers itself."""

@@ -29,9 +29,6 @@ from .run import RunExecution
 from .run_spec import ORDER, RunSpec
 from .sockets import Sockets
 
-HELD_MAX = 1 << 20
-"""Bytes of files in memory with which a shim may stay."""
-
 
 def await_next_run(
     sock: socket.socket, execution: RunExecution, sockets: Sockets
@@ -43,7 +40,7 @@ def await_next_run(
         return None
     try:
         ipc.clear()
-        if spec.group.shared_memory() > HELD_MAX or sockets.are_left():
+        if spec.group.holds_memory() or sockets.are_left():
             return None
         syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} warm")
         messages.send(sock, {"warm": spec.run})

@@ -22,6 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..host.tmpfs import is_in_memory
 from ..jail import syscalls
 from . import runtime_directory
 
@@ -129,17 +130,6 @@ def _directory(runtime: str, state_dir: str) -> str | None:
     directory = f"{cursors}/{sha256(state_dir.encode()).hexdigest()[:16]}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     return directory
-
-
-def is_in_memory(path: str) -> bool:
-    """The file system of `path` is a tmpfs (proc(5), /proc/PID/mountinfo)."""
-    device = os.stat(path).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        if left.split()[2] == number and right.split()[0] == "tmpfs":
-            return True
-    return False
 
 
 def _is_newer(one: str, other: str) -> bool:

@@ -18,12 +18,11 @@ import dataclasses
 import logging
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from .. import log, runtimes
 from ..config.settings import Config
-from ..host import procfs
+from ..host import mountinfo, procfs
 from ..jail import overlays, syscalls
 from ..jail.overlays import HostView, Source
 from ..jail.shown_files import Copier, Selection, stamp
@@ -166,8 +165,7 @@ def make_view(place: str, selected: Selection, paths: tuple[str, ...]) -> HostVi
         flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV  # MS_* have the same values
         syscalls.mount("none", place, "tmpfs", flags, options)
         shown = Copier(selected, f"{place}/{overlays.COPY}").copy()
-        mountinfo = Path("/proc/self/mountinfo").read_text()
-        view = overlays.plan(place, paths, shown.binds, mountinfo)
+        view = overlays.plan(place, paths, shown.binds, mountinfo.read())
         overlays.make_places(view)
         fd = syscalls.open_tree(place, 0)
         try:

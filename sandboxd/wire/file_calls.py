@@ -54,8 +54,7 @@ unpack   The data is a tar, unpacked below P. As an upload, it is put into place
          that the next packet of the sender fails (EPIPE).
 pack     The data is a tar in the format pax. Names are relative to P. PATTERN is one of
          files/globs.py; without patterns, everything below P is packed. At most NAMED_MAX of
-         files/packing.py entries are named, and all are counted. KIND may also be "outside": a
-         link that leaves /home/work.
+         files/packing.py entries are named, and all are counted. KIND is one of LeftOut.
 list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime", "atime",
          "filename"} and, for a symbolic link, "target". TEXT names entries that could not be read;
          "": there are none. With the form "items" an entry is {"name", "type", "size", "mode",
@@ -67,7 +66,7 @@ append   The first offset is the position of the new data. When the socket close
          the data that has come stays. ID is 32 hexadecimal digits; see files/resumable.py.
 begin    Unfinished uploads that are not in "keep" are removed.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first
-         answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.
+         answer. KIND is one of LeftOut; kinds that do not occur are absent.
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most
          CREATED_MAX; names are relative to P, sorted.
 
@@ -115,10 +114,10 @@ Kind = Literal["outside", "invalid", "missing", "full", "nospace", "fault"]
 """The reason of a refusal: OutsideHome, Invalid, NotFound, QuotaExceeded, NoSpace, or a failure of
 the helper itself."""
 
-LEFT_OUT = ("fifo", "socket", "device", "unreadable", "too_deep")
+LeftOut = Literal["fifo", "socket", "device", "unreadable", "too_deep", "outside"]
 """The kinds of entries that an archive may leave out. unreadable: permission denied, or a program
 holds a lease; too_deep: directories with more components, or a longer name, than a client's name
-may have."""
+may have; outside, of "pack" alone: a link that leaves /home/work."""
 
 
 class FileWireError(SandboxdError):

@@ -1,26 +1,11 @@
 """Messages between the processes of sandboxd: one JSON object a packet, descriptors alongside.
 
-All sockets are SOCK_SEQPACKET, so a packet is a message. Three conversations use this module.
+All sockets are SOCK_SEQPACKET, so a packet is a message. These conversations use this module.
 
 api -> warden (one socketpair, made before the api drops root): the table of requests is `OPS`
 in ops.py.
 
-api -> shim (the control socket of one run):
-
-    watch    console, journal, waiting   answered when the run has gone beyond these positions; one
-                                         watch at a time, a newer one replaces it; a new run
-                                         has one for its end (shim/control.py)
-    input    text, eof                   for the step's standard input
-    hold     console                     a client wants all output behind this position: the
-                                         program waits for a while before output is overwritten
-    decline                              the client did not answer waiting-input: the clock of the
-                                         step runs on
-    signal   name                        for the process group of the step
-    kill     -                           ends the run now, with everything that it has started
-    stdin    - and a socket              the stream of the step's standard input comes through it
-    The shim's only message is the answer to watch: {"console", "journal", "waiting", "inputs"}.
-    `console` and `journal` are positions (bytes as spool.py counts them, and lines), and `inputs`
-    is the number of inputs that `waiting` takes into account.
+api, warden -> shim (the control socket of one run): the table is `CONTROL_OPS` in control_ops.py.
 
 api <-> shim (the socket of a streamed input, see shim/input_stream.py; packets are no JSON):
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Invalid
-from ..model import GIB, INODES_MAX, INODES_MIN, MIB
+from ..model import INODES_MAX, INODES_MIN, SCRATCH_MAX, SCRATCH_MIN, SLOTS_MAX
 from .kinds import (
     BOOLEAN,
     ENVIRON,
@@ -52,9 +52,6 @@ from .kinds import (
 
 COMMANDS_MAX = 128 * 1024
 """Bytes of all commands and of the environment of a run together."""
-
-SLOTS_MAX = 65535
-"""The highest number of a slot that a configuration can allow."""
 
 NUMBER = integer(0, (1 << 53) - 1)
 """The `id` of a request."""
@@ -119,8 +116,10 @@ def _check_places(arguments: Mapping[str, Any]) -> None:
         raise Invalid("the workspace and a mount have the same name")
 
 
-_SESSION = {"slot": integer(0, SLOTS_MAX), "session": UUID}
-_SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(INODES_MIN, INODES_MAX)}
+_SESSION = {"slot": integer(0, SLOTS_MAX - 1), "session": UUID}
+_SIZE = {
+    "size": integer(SCRATCH_MIN, SCRATCH_MAX), "inodes": integer(INODES_MIN, INODES_MAX),
+}  # fmt: skip
 _RUN = integer(1, 1 << 53)
 _RUNS = {"runs": set_of(_RUN)}
 _PEER = Descriptor("peer", SOCKET)

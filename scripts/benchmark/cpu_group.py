@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sandboxd.host import cgroupfs
+from sandboxd.host import cgroup_places, cgroupfs
 
 _PREFIX = "bench-of-sandboxd-"
 _PATIENCE_S = 10.0
@@ -25,12 +25,12 @@ class CpuGroup:
     """The group of this benchmark for `name`."""
 
     def __init__(self, name: str) -> None:
-        mounts = cgroupfs.mounts()
+        mounts = cgroup_places.mounts()
         top = mounts.get("", "")
         self._v2 = bool(top) and set(cgroupfs.V2_CONTROLLERS) <= cgroupfs.controllers(top)
         if self._v2:
             cgroupfs.hand_down(top, cgroupfs.V2_CONTROLLERS)
-        own = "" if self._v2 else cgroupfs.paths_of().get("cpuacct", "").rstrip("/")
+        own = "" if self._v2 else cgroup_places.paths_of().get("cpuacct", "").rstrip("/")
         above = f"{top if self._v2 else mounts['cpuacct']}{own}"
         _clear_old(above)
         self.path = f"{above}/{_PREFIX}{os.getpid()}-{name}"

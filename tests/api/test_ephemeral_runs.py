@@ -51,7 +51,7 @@ class _Flood:
 def test_flood_beyond_the_room_of_a_response_takes_no_memory_of_the_daemon() -> None:
     """The first reply has all that the response gets, and the last one the end."""
     flood = _Flood(50)
-    runs = EphemeralRuns(cast(Session, None), (), 1000, False, 0, lambda _: None)
+    runs = EphemeralRuns(cast(Session, None), (), 1000, False, lambda _: None)
     reply, cut = asyncio.run(runs._whole(cast(Run, flood), 1000))
     assert cut and reply.console == [["stdout", "50"]]
     assert (reply.answer.status, len(reply.ends)) == ("finished", 1)
@@ -81,7 +81,7 @@ class _Chatter:
 def test_output_in_small_pieces_of_many_cases_keeps_to_the_bound_of_a_response() -> None:
     """The length of the longest piece is not what a stream has taken."""
     room = 500 * PIECE
-    runs = EphemeralRuns(cast(Session, _Chatter()), (), room, False, 0, lambda _: None)
+    runs = EphemeralRuns(cast(Session, _Chatter()), (), room, False, lambda _: None)
 
     async def act() -> tuple[Counter[str], int]:
         total, cuts = Counter[str](), 0
@@ -116,7 +116,7 @@ def test_file_counts_before_its_first_byte_is_in_memory(monkeypatch: pytest.Monk
     acts = list[str]()
     monkeypatch.setattr(ephemeral_runs, "FileClient", lambda _: _Helper(acts))
     runs = EphemeralRuns(
-        cast(Session, None), ("a",), 0, False, 0, lambda size: acts.append(f"hold {size}")
+        cast(Session, None), ("a",), 0, False, lambda size: acts.append(f"hold {size}")
     )
     files = asyncio.run(runs._files())
     assert files and files["a"].content == b"abc" and acts == ["hold 3", "read"]

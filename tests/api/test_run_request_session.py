@@ -113,6 +113,29 @@ def test_drain_lets_the_case_that_runs_finish_and_refuses_the_next_one(
     assert slots(own_server) == []
 
 
+def test_case_is_not_refused_for_runs_of_its_owner_that_wait_since_the_request_began(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"admission": {"owner": {"waiting": 1}}})
+    request = InFlight(server, cases=[{}, {}])
+    of_request = the_session(server)
+    until(lambda: server.client.get(f"/session/{of_request}").json()["sandbox"]["runs"]["begun"])
+    other = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    for run in ("goes on", "waits"):
+        body = {"mode": "batch", "runId": run, "options": {"exec": "sleep 60"}}
+        assert server.client.post(f"/session/{other}", json=body).status_code == 200
+    refused = server.client.post("/run", json={"image": "c", "options": {"exec": "out e"}})
+    assert_problem(refused, 429, "/rate-limit-exceeded")
+
+    def is_over() -> bool:
+        """Each case awaits the file anew, since its files are those from before the first."""
+        server.client.post(f"/session/{of_request}/upload", files={"src": ("go", b"")})
+        return not request.is_alive()
+
+    until(is_over)
+    assert [one["exitCode"] for one in request.answers[0].json()["cases"]] == [0, 0]
+
+
 def test_client_that_hangs_up_ends_its_program_and_its_session(own_server: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         own_server.client.post(

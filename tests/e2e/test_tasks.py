@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandboxd.host import cgroupfs
+from sandboxd.host import cgroup_places, cgroupfs
 
 from ..http_clients import unix_client
 from ..waiting import until
@@ -40,7 +40,7 @@ signal.pause()
 @contextmanager
 def group(bound: int) -> Iterator[Path]:
     """A cgroup that allows `bound` tasks."""
-    points = cgroupfs.mounts()
+    points = cgroup_places.mounts()
     controller = "pids" if "pids" in points else ""
     mount = Path(points[controller])
     if not controller:
@@ -57,8 +57,8 @@ def group(bound: int) -> Iterator[Path]:
 @contextmanager
 def inside(path: Path) -> Iterator[None]:
     """Processes that are started meanwhile are in the group."""
-    controller = "pids" if "pids" in cgroupfs.mounts() else ""
-    before = f"{path.parent}{cgroupfs.paths_of()[controller]}"
+    controller = "pids" if "pids" in cgroup_places.mounts() else ""
+    before = f"{path.parent}{cgroup_places.paths_of()[controller]}"
     cgroupfs.move(str(path), os.getpid())
     try:
         yield

@@ -16,6 +16,8 @@ from sandboxd.warden.slots import workspaces
 from ..sandbox import BareWarden
 from ..workspaces import OTHER, USER, directory, granted, leased, paths_of
 
+MS_RDONLY, MS_REMOUNT = 0x1, 0x20
+
 
 def test_grant_of_another_session_or_with_other_values_is_refused(
     warden: BareWarden, root: Path, checkout: Path
@@ -98,7 +100,7 @@ def test_path_that_the_daemon_cannot_see_or_change_is_refused_with_the_remedy(
         granted(warden, missing / "checkout")
     syscalls.mount(str(root), str(root), "", syscalls.MS_BIND)
     try:
-        read_only = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+        read_only = MS_REMOUNT | syscalls.MS_BIND | MS_RDONLY
         syscalls.mount("none", str(root), "", read_only)
         with pytest.raises(Invalid, match=r"is read-only for the daemon.*scripts/install"):
             granted(warden, checkout)

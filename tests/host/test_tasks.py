@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.config.settings import Config
-from sandboxd.host import cgroupfs, tasks
+from sandboxd.host import cgroup_places, procfs, tasks
 from sandboxd.host.tasks import HostTasks, TaskBound, TaskMeter
 from sandboxd.model import STEPS
 from sandboxd.warden.host_limits import within_host
@@ -23,7 +23,7 @@ KERNEL = {
 def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The files of a kernel, which a test may change."""
     files = dict(KERNEL)
-    monkeypatch.setattr(tasks, "_file", lambda path: files.get(path, ""))
+    monkeypatch.setattr(procfs, "text", lambda path: files.get(path, ""))
     return files
 
 
@@ -105,8 +105,8 @@ def test_groups_are_those_of_the_daemon_and_of_its_runs_and_all_above(
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
         (tmp_path / path / "pids.current").touch()
     mounts = {controller: f"{tmp_path}/{name}" for controller, name in points.items()}
-    monkeypatch.setattr(cgroupfs, "mounts", lambda: mounts)
-    monkeypatch.setattr(cgroupfs, "paths_of", lambda: own)
+    monkeypatch.setattr(cgroup_places, "mounts", lambda: mounts)
+    monkeypatch.setattr(cgroup_places, "paths_of", lambda: own)
     assert tasks.task_groups(delegated) == [f"{tmp_path}/{path}" for path in groups]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.host.mountinfo import MountInfo
 from sandboxd.jail import overlays, syscalls
 from sandboxd.jail.chroot import own_mounts
 from sandboxd.jail.mounts import NOEXEC, READ_ONLY, Mount
@@ -14,10 +15,11 @@ from sandboxd.jail.overlays import FSTYPE, HostView, Overlay, Source, plan
 from sandboxd.warden.doctor.trial import attempt
 
 
-def mountinfo(*points: str, options: str = "rw,relatime") -> str:
-    lines = [f"{n} 1 0:{n} / {point} {options} shared:1 - ext4 /dev/x rw"
-             for n, point in enumerate(points)]  # fmt: skip
-    return "\n".join(lines) + "\n"
+def mounts(*points: str, options: str = "rw,relatime") -> list[MountInfo]:
+    return [
+        MountInfo(str(n), f"0:{n}", point, options.split(","), ["shared:1"], "ext4", "rw")
+        for n, point in enumerate(points)
+    ]
 
 
 def shown(view: HostView, path: str) -> dict[str, tuple[str, str]]:
@@ -30,14 +32,14 @@ def shown(view: HostView, path: str) -> dict[str, tuple[str, str]]:
 
 
 def test_visible_directories_of_one_file_system_share_an_overlay() -> None:
-    view = plan("/copy", ["/usr", "/bin/.."], [], mountinfo("/"))
+    view = plan("/copy", ["/usr", "/bin/.."], [], mounts("/"))
     assert view.lowers == ("files", "/")
     assert shown(view, "/usr") == {"/usr": ("/", "usr")}
 
 
 def test_each_mount_below_a_visible_directory_has_its_overlay() -> None:
     points = ("/", "/usr/local", "/usr/local/lib x", "/usrs", "/home")
-    view = plan("/copy", ["/usr"], [], mountinfo(*(p.replace(" ", "\\040") for p in points)))
+    view = plan("/copy", ["/usr"], [], mounts(*points))
     assert view.lowers == ("files", "/", "/usr/local", "/usr/local/lib x")
     assert shown(view, "/usr") == {
         "/usr": ("/", "usr"),
@@ -47,12 +49,12 @@ def test_each_mount_below_a_visible_directory_has_its_overlay() -> None:
 
 
 def test_directory_below_another_mount_is_a_place_of_its_overlay() -> None:
-    view = plan("/copy", ["/usr/lib"], [], mountinfo("/", "/usr"))
+    view = plan("/copy", ["/usr/lib"], [], mounts("/", "/usr"))
     assert shown(view, "/usr/lib") == {"/usr/lib": ("/usr", "lib")}
 
 
 def test_copy_has_the_first_overlay() -> None:
-    view = plan("/copy", [], [], mountinfo("/"))
+    view = plan("/copy", [], [], mounts("/"))
     assert shown(view, "/etc") == {"/etc": ("files", "etc")}
     assert view.overlays() == [Overlay("files", "layers/0", "/copy")]
     (bind,) = view.binds("/var/lib")
@@ -63,7 +65,7 @@ def test_link_on_the_way_is_followed_when_the_plan_is_made(tmp_path: Path) -> No
     """In an overlay of "/" it would lead to the host's own file."""
     (tmp_path / "true").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "true")
-    points = mountinfo("/", f"{tmp_path}/true/below")
+    points = mounts("/", f"{tmp_path}/true/below")
     view = plan("/copy", [f"{tmp_path}/link"], [], points)
     assert shown(view, f"{tmp_path}/link") == {
         f"{tmp_path}/link": ("/", f"{tmp_path}/true".lstrip("/")),
@@ -72,13 +74,13 @@ def test_link_on_the_way_is_followed_when_the_plan_is_made(tmp_path: Path) -> No
 
 
 def test_mount_without_execution_stays_so() -> None:
-    points = mountinfo("/") + mountinfo("/usr/share", options="ro,noexec,nodev")
+    points = mounts("/") + mounts("/usr/share", options="ro,noexec,nodev")
     attributes = {one.path: one.attributes for one in plan("/c", ["/usr"], [], points).sources}
     assert (attributes["/usr"], attributes["/usr/share"]) == (READ_ONLY, READ_ONLY | NOEXEC)
 
 
 def test_mount_that_the_host_has_removed_since_is_left_out(tmp_path: Path) -> None:
-    view = plan("/copy", ["/usr"], [], mountinfo("/", f"/usr{tmp_path}/gone"))
+    view = plan("/copy", ["/usr"], [], mounts("/", f"/usr{tmp_path}/gone"))
     assert [one.lower for one in view.overlays()] == ["files", "/"]
     assert [one.path for one in view.binds("/usr")] == ["/usr"]
 
@@ -87,7 +89,7 @@ def test_mount_on_a_file_and_a_fifo_are_bound_as_they_are(tmp_path: Path) -> Non
     file, fifo = tmp_path / "file", tmp_path / "fifo"
     file.touch()
     os.mkfifo(fifo)
-    view = plan("/copy", [str(tmp_path)], [str(fifo)], mountinfo("/", str(file)))
+    view = plan("/copy", [str(tmp_path)], [str(fifo)], mounts("/", str(file)))
     alone = [one for one in view.sources if one.layer is None]
     assert alone == [
         Source(str(tmp_path), str(file), None, str(file)),

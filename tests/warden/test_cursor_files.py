@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.host.tmpfs import is_in_memory
 from sandboxd.jail import syscalls
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.runs import run_directory
@@ -25,7 +26,7 @@ MEMORY = "/dev/shm"
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A /run in memory."""
-    assert cursor_files.is_in_memory(MEMORY)
+    assert is_in_memory(MEMORY)
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         monkeypatch.setattr(runtime_directory, "RUNTIME", directory)
         yield Path(directory)

@@ -53,5 +53,5 @@ def name_owner(request: HTTPConnection, parameters: Mapping[str, Any]) -> None:
     """Keep the owner that a request's parameters name, for `owner`. Raises Invalid."""
     name = parameters.get(OWNER)
     if name is not None and not isinstance(name, str):
-        raise Invalid("Input validation error", {OWNER: "an access key"})
+        raise Invalid.of({OWNER: "an access key"})
     request.scope["state"][OWNER] = name

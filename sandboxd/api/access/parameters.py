@@ -108,7 +108,7 @@ async def parameters(request: Request, kind: type[Parameters]) -> Parameters:
     query = _query(request.scope["query_string"], kind)
     if beside := sorted(key for key in query if key != OWNER):
         data = {beside[0]: "parameters are in the body of this request, not in its query"}
-        raise Invalid("Input validation error", data)
+        raise Invalid.of(data)
     return body_parameters(request, body, kind)
 
 
@@ -185,10 +185,9 @@ def typed(
         match = _WHERE.search(text)
         name = kind.documented.get(match[1], match[1]) if match else ""
         problem = {f"{where}.{name}".strip(".") or "body": in_words(_WHERE.sub("", text))}
-        raise Invalid("Input validation error", problem) from None
+        raise Invalid.of(problem) from None
     except UnicodeEncodeError:  # of a text in the place of something else
-        data = {where or "body": "a text has no form in UTF-8"}
-        raise Invalid("Input validation error", data) from None
+        raise Invalid.of({where or "body": "a text has no form in UTF-8"}) from None
 
 
 def fold(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

@@ -51,8 +51,7 @@ def check(values: Mapping[str, Any], kind: str, known: Iterable[str], where: str
     if refused:
         names = ", ".join(sorted(known))
         allowed = f"unknown here; known are {names}" if names else "unknown here; nothing is known"
-        data = {f"{where}.{_printable(key)}".strip("."): allowed for key in refused}
-        raise Invalid("Input validation error", data)
+        raise Invalid.of({f"{where}.{_printable(key)}".strip("."): allowed for key in refused})
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:

@@ -320,7 +320,7 @@ class Admission:
             raise Full(f"this host promises {most} tasks in all, too few for any run")
         if pids + OWN_TASKS > most:
             text = f"at most {most - OWN_TASKS}: this host promises {most} tasks in all"
-            raise Invalid("Input validation error", {where: text})
+            raise Invalid.of({where: text})
 
     def _most_tasks(self) -> int:
         """The tasks that runs could be promised if there were no others."""

@@ -77,4 +77,4 @@ def _read_only(row: FolderRow, options: Any, where: str) -> bool:
 
 
 def _bad(where: str, allowed: str) -> Invalid:
-    return Invalid("Input validation error", {f"config.{where}": f"allowed: {allowed}"})
+    return Invalid.of({f"config.{where}": f"allowed: {allowed}"})

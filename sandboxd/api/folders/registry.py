@@ -243,7 +243,7 @@ def check_name(name: str) -> str:
     if FOLDER_NAME.fullmatch(name) and name not in RESERVED and not _UUID.fullmatch(name):
         return name
     allowed = "1 to 64 ASCII letters, digits, _ . or -, the first no ., no UUID, not one of "
-    raise Invalid("Input validation error", {"name": allowed + ", ".join(RESERVED)})
+    raise Invalid.of({"name": allowed + ", ".join(RESERVED)})
 
 
 def _missing(ref: str) -> NotFound:

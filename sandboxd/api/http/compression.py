@@ -116,7 +116,7 @@ async def decompressed(read: Read, encoding: str) -> AsyncIterator[bytes]:
     """
     if encoding not in ENCODINGS:
         allowed = f"one of {', '.join(ENCODINGS)}"
-        raise Invalid("Input validation error", {"content-encoding": allowed})
+        raise Invalid.of({"content-encoding": allowed})
     first = b""
     while len(first) < _MAGIC_SIZE and (piece := await read()):
         first += piece

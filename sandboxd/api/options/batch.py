@@ -66,9 +66,7 @@ class BatchOptions(ParameterSet):
 def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """The plan of a run of this session. Raises Invalid."""
     if options.interactive and options.stdin is not None:
-        raise Invalid(
-            "Input validation error", {"options.interactive": "not together with options.stdin"}
-        )
+        raise Invalid.of({"options.interactive": "not together with options.stdin"})
     overrides = _overrides(options)
     steps, clamped = list[Step](), list[Clamp]()
     for name in STEPS:
@@ -87,7 +85,7 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     }
     if _size(environ, steps) > PLAN_MAX:
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
-        raise Invalid("Input validation error", data)
+        raise Invalid.of(data)
     stdin = None if options.stdin is None else sizes.encoded(options.stdin, "options.stdin")
     comparable = _comparable(options)
     return Plan(tuple(steps), environ, stdin, options.interactive, tuple(clamped), comparable)
@@ -121,7 +119,7 @@ def _overrides(options: BatchOptions) -> dict[StepName, dict[str, Any]]:
         overrides[step] |= _fields(limits, f"options.timeout.{step}")
     for step, value in _per_step(options.limits, "options.limits"):
         if not isinstance(value, dict):
-            raise Invalid("Input validation error", {f"options.limits.{step}": "an object"})
+            raise Invalid.of({f"options.limits.{step}": "an object"})
         overrides[step] |= _fields(value, f"options.limits.{step}")
     return overrides
 
@@ -129,7 +127,7 @@ def _overrides(options: BatchOptions) -> dict[StepName, dict[str, Any]]:
 def _per_step(values: dict[str, Any], where: str) -> list[tuple[StepName, Any]]:
     if unknown := sorted(set(values) - set(STEPS)):
         allowed = f"keys are {', '.join(STEPS)}, not {unknown[0]!r}"
-        raise Invalid("Input validation error", {where: allowed})
+        raise Invalid.of({where: allowed})
     return [(step, values[step]) for step in STEPS if values.get(step) is not None]
 
 
@@ -138,7 +136,7 @@ def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
     for name in limits:
         if name not in sizes.RUN_LIMITS:
             why = f"is unknown; known are {', '.join(sizes.RUN_LIMITS)}"
-            raise Invalid("Input validation error", {f"{where}.{name}": why})
+            raise Invalid.of({f"{where}.{name}": why})
     return {
         sizes.RUN_LIMITS[name]: sizes.amount(sizes.RUN_LIMITS[name], value, f"{where}.{name}")
         for name, value in limits.items()

@@ -73,14 +73,14 @@ def task(
     """The work that a request asks for. Raises Invalid."""
     for name in ("interactive", "live"):
         if getattr(options, name):
-            raise _invalid(f"options.{name}", "not in a request that is a whole run")
+            raise Invalid.of({f"options.{name}": "not in a request that is a whole run"})
     if not cases:
         options = msgspec.structs.replace(options, stdin=options.stdin or "")
         return Task(batch.plan(options, row, runtime, config))
     if len(cases) > CASES_MAX:
-        raise _invalid("cases", f"at most {CASES_MAX} are allowed")
+        raise Invalid.of({"cases": f"at most {CASES_MAX} are allowed"})
     if options.stdin is not None:
-        raise _invalid("options.stdin", "each of the cases has its own")
+        raise Invalid.of({"options.stdin": "each of the cases has its own"})
     build = msgspec.structs.replace(options, exec="", stdin="")
     plan = batch.plan(build, row, runtime, config)
     builds = any(step.command is not None for step in plan.steps)
@@ -102,7 +102,7 @@ def _case(
     """A case at the place `where` of the request. Its limits win over those of the options."""
     of_exec = options.limits.get("exec") or {}
     if not isinstance(of_exec, dict):
-        raise _invalid("options.limits.exec", "an object")
+        raise Invalid.of({"options.limits.exec": "an object"})
     limits = {**options.limits, "exec": of_exec | case.limits}
     own = msgspec.structs.replace(options, clean="", build="", stdin=case.stdin, limits=limits)
     try:
@@ -110,7 +110,7 @@ def _case(
     except Invalid as error:
         raise Invalid(error.public, _renamed(error.data, case, where)) from None
     if plan.steps[-1].command is None:
-        raise _invalid("options.exec", "the cases need a command")
+        raise Invalid.of({"options.exec": "the cases need a command"})
     expected = None
     if case.expected is not None:
         expected = sizes.encoded(case.expected, f"{where}.expected")
@@ -135,10 +135,6 @@ def _with_clamps(plan: Plan, prefix: str, wanted: bool) -> Plan:
     """`plan` with only those clamps that are (not) of the steps with this prefix."""
     clamps = tuple(one for one in plan.clamped if one.name.startswith(prefix) == wanted)
     return replace(plan, clamped=clamps)
-
-
-def _invalid(where: str, allowed: str) -> Invalid:
-    return Invalid("Input validation error", {where: allowed})
 
 
 def is_expected(output: bytes, expected: bytes) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import Invalid
-from ...model import size
+from ...model import SCRATCH_MIN, size
 from ..access import unserved
 from . import sizes
 
@@ -23,17 +23,16 @@ def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> di
         if field and value is not None:
             limits[field] = sizes.amount(field, value, f"config.resources.{name}")
         elif not field and value not in (None, 0, "0", ""):
-            data = {f"config.resources.{name}": "this host offers cpu and mem"}
-            raise Invalid("Input validation error", data)
+            raise Invalid.of({f"config.resources.{name}": "this host offers cpu and mem"})
     rest = {name: value for name, value in resource_opts.items() if name not in sizes.RESOURCE_OPTS}
     unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
     for name, field in sizes.RESOURCE_OPTS.items():
         if (value := resource_opts.get(name)) is not None:
             limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
-    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
+    if limits.get("disk", SCRATCH_MIN) < SCRATCH_MIN:
         data = {
-            "config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed, not "
+            "config.resource_opts.disk": f"at least {size(SCRATCH_MIN)} are needed, not "
             f"{sizes.quoted(resource_opts['disk'])}"
         }
-        raise Invalid("Input validation error", data)
+        raise Invalid.of(data)
     return limits

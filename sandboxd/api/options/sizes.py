@@ -19,7 +19,16 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from ...errors import Invalid
-from ...model import MAY_BE_ZERO, MIB, NOFILE_MIN, UNLIMITED, Limits, size, within_files
+from ...model import (
+    MAY_BE_ZERO,
+    MIB,
+    NOFILE_MIN,
+    SCRATCH_MIN,
+    UNLIMITED,
+    Limits,
+    size,
+    within_files,
+)  # fmt: skip
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
@@ -36,7 +45,7 @@ STACK_MIN = 1 * MIB
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
 
-SCRATCH_STEP = 16 << 20
+SCRATCH_STEP = SCRATCH_MIN
 """Bytes: scratches are multiples of it."""
 
 _QUOTED = 60
@@ -120,7 +129,8 @@ def amount(field: str, value: Any, where: str) -> float | int:
     if field in _SIZES:
         count = size_of(value, where, ', or "unlimited"' if field == "stack" else "")
         if count < _LEAST.get(field, 0):
-            raise _bad(where, f"at least {size(_LEAST[field])} are needed, not {quoted(value)}")
+            least = size(_LEAST[field])
+            raise Invalid.of({where: f"at least {least} are needed, not {quoted(value)}"})
         return count
     if field in COUNTS:
         return _whole(field, value, where)
@@ -128,7 +138,7 @@ def amount(field: str, value: Any, where: str) -> float | int:
         return 0.0
     number = positive(value, where)
     if field == "cpus" and number < CPUS_MIN:
-        raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed, not {quoted(value)}")
+        raise Invalid.of({where: f"at least {CPUS_MIN} of a CPU is needed, not {quoted(value)}"})
     return number
 
 
@@ -140,7 +150,7 @@ def _whole(field: str, value: Any, where: str) -> int:
         return count
     too_high = type(count) is int and count > COUNT_MAX
     bound = f"{COUNT_MAX} or less" if too_high else f"{COUNTS[field]} or more"
-    raise _bad(where, f"a whole number, {bound}, is expected, not {quoted(value)}")
+    raise Invalid.of({where: f"a whole number, {bound}, is expected, not {quoted(value)}"})
 
 
 def positive(value: Any, where: str) -> float:
@@ -150,9 +160,9 @@ def positive(value: Any, where: str) -> float:
             raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
-        raise _bad(where, f"a number is expected, not {quoted(value)}") from None
+        raise Invalid.of({where: f"a number is expected, not {quoted(value)}"}) from None
     if not math.isfinite(number) or number < sys.float_info.min:  # below it, a float loses digits
-        raise _bad(where, f"a number above 0 is expected, not {quoted(value)}")
+        raise Invalid.of({where: f"a number above 0 is expected, not {quoted(value)}"})
     return number
 
 
@@ -163,10 +173,10 @@ def size_of(value: Any, where: str, other: str = "") -> int:
     match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
     if match is None:
         units = 'a size in bytes, or with a unit such as "256m" or "1g"'
-        raise _bad(where, f"{units}{other}, is expected, not {quoted(value)}")
+        raise Invalid.of({where: f"{units}{other}, is expected, not {quoted(value)}"})
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     if size <= 0:
-        raise _bad(where, f"a size above 0 is expected, not {quoted(value)}")
+        raise Invalid.of({where: f"a size above 0 is expected, not {quoted(value)}"})
     return size
 
 
@@ -285,23 +295,24 @@ def variables(values: Mapping[str, Any], where: str) -> dict[str, str]:
     Raises Invalid for a name or value that no program can have.
     """
     if len(values) > VARIABLES_MAX:
-        raise _bad(where, f"at most {VARIABLES_MAX} variables are allowed")
+        raise Invalid.of({where: f"at most {VARIABLES_MAX} variables are allowed"})
     texts = {name: _variable(name, value, where) for name, value in values.items()}
     size = sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in texts.items())
     if size > ENVIRON_MAX:
-        raise _bad(where, f"at most {ENVIRON_MAX} bytes of names and values are allowed")
+        raise Invalid.of({where: f"at most {ENVIRON_MAX} bytes of names and values are allowed"})
     return texts
 
 
 def _variable(name: str, value: Any, where: str) -> str:
     if not _VARIABLE.fullmatch(name):
-        raise _bad(where, "a name consists of letters, digits and _ and begins with no digit")
+        allowed = "a name consists of letters, digits and _ and begins with no digit"
+        raise Invalid.of({where: allowed})
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
     if not isinstance(value, str):
-        raise _bad(f"{where}.{name}", "a text is expected")
+        raise Invalid.of({f"{where}.{name}": "a text is expected"})
     return program_text(value, f"{where}.{name}")
 
 
@@ -311,7 +322,7 @@ def program_text(text: str, where: str) -> str:
     Raises Invalid.
     """
     if b"\0" in encoded(text, where):
-        raise _bad(where, "a text without NUL is expected")
+        raise Invalid.of({where: "a text without NUL is expected"})
     return text
 
 
@@ -320,7 +331,7 @@ def stored(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+        raise Invalid.of({where: "a text that can be written in UTF-8 is expected"}) from None
     return text
 
 
@@ -329,14 +340,10 @@ def encoded(text: str, where: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+        raise Invalid.of({where: "a text that can be written in UTF-8 is expected"}) from None
 
 
 def quoted(value: Any) -> str:
     """A value of a request for a message: not too long, in printable characters."""
     text = ascii(value)
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
-
-
-def _bad(where: str, allowed: str) -> Invalid:
-    return Invalid("Input validation error", {where: allowed})

@@ -197,4 +197,4 @@ def path(name: str, where: str) -> str:
             return name
     except UnicodeEncodeError:
         pass
-    raise Invalid("Input validation error", {where: f"at most {PATH_MAX} bytes of UTF-8"})
+    raise Invalid.of({where: f"at most {PATH_MAX} bytes of UTF-8"})

@@ -20,7 +20,15 @@ from typing import Any
 
 import msgspec
 
-from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
+from ...errors import (
+    ERRNO_MAX,
+    Gone,
+    Invalid,
+    NoSpace,
+    SandboxdError,
+    StageError,
+    Unavailable,
+)  # fmt: skip
 from ...model import Attachment, NetworkGrant, Step, Workspace
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
@@ -30,9 +38,6 @@ from .leased_slot import LeasedSlot
 
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
-
-ERRNO_MAX = 4096
-"""Linux' error numbers are below it (MAX_ERRNO)."""
 
 STARVED_S = 0.2
 """Between two tries to receive descriptors."""
@@ -304,7 +309,7 @@ def _checked(
 def _errno(message: dict[str, Any]) -> int:
     """The error number of a refusal; 0 for one that no kernel gives."""
     code = messages.number(message, "errno")
-    return code if 0 <= code < ERRNO_MAX else 0
+    return code if 0 <= code <= ERRNO_MAX else 0
 
 
 def _error(message: dict[str, Any]) -> SandboxdError:

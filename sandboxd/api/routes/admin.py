@@ -44,7 +44,7 @@ async def change_drain(request: Request) -> JsonResponse[DrainProgress]:
     """POST /admin/drain: begin, change the deadline, or undo. Raises Invalid."""
     body, drain = await parameters(request, DrainRequest), state(request).drain
     if body.undo and body.deadline is not None:
-        raise Invalid("Input validation error", {"deadline": "must be absent with undo"})
+        raise Invalid.of({"deadline": "must be absent with undo"})
     if body.undo:
         drain.undo()
     else:

@@ -205,8 +205,7 @@ async def _workspace(
     """The workspace of the new session `row`. Raises Forbidden, Invalid."""
     if not settings.workspace:
         if settings.workspace_place:
-            data = {"config.workspace_place": "only with config.workspace"}
-            raise Invalid("Input validation error", data)
+            raise Invalid.of({"config.workspace_place": "only with config.workspace"})
         return None
     connection = unix_connection(request.scope, "a workspace")
     path, place = workspace_facts.host_path(settings.workspace), ""
@@ -288,8 +287,7 @@ def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
 def printable(text: str, where: str) -> str:
     """`text`, if it may be part of the description of a session. Raises Invalid."""
     if len(text) > TEXT_MAX or not text.isprintable():
-        data = {where: f"at most {TEXT_MAX} printable characters are expected"}
-        raise Invalid("Input validation error", data)
+        raise Invalid.of({where: f"at most {TEXT_MAX} printable characters are expected"})
     return text
 
 
@@ -297,7 +295,7 @@ def valid_name(name: str) -> str:
     """`name`, if it is one for a session. Raises Invalid."""
     if not _NAME.fullmatch(name) or name in _RESERVED:
         allowed = "4 to 64 ASCII letters, digits, _ . or -, the first and last no . or -"
-        raise Invalid("Input validation error", {"name": allowed})
+        raise Invalid.of({"name": allowed})
     return name
 
 

@@ -60,7 +60,7 @@ def _kinds(scope: str) -> tuple[str, ...]:
     """The prefixes of the names of the wanted events."""
     kinds = scope.split(",")
     if unknown := [kind for kind in kinds if kind not in (*_SCOPES, _ALL)]:
-        raise Invalid("Input validation error", {"scope": f"*, session, kernel; not {unknown[0]}"})
+        raise Invalid.of({"scope": f"*, session, kernel; not {unknown[0]}"})
     return _SCOPES if _ALL in kinds else tuple(kinds)
 
 

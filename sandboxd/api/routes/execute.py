@@ -64,7 +64,7 @@ class CallOptions(ParameterSet):
         output: with the next reply, if there is no room in this one. Raises Invalid."""
         if self.wait is not None and base.live:
             why = "not together with options.live, and not over a WebSocket"
-            raise Invalid("Input validation error", {"options.wait": why})
+            raise Invalid.of({"options.wait": why})
         base64, streams = self.console == "base64", self.input == "stream"
         return replace(
             base,
@@ -197,14 +197,13 @@ async def submit(request: HTTPConnection, target: Session, call: Call, policy: P
     """
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
-    waiting = state(request).sessions.waiting_runs(target.row.owner)
-    return await target.submit(id, plan(request, target, call), waiting, policy)
+    return await target.submit(id, plan(request, target, call), policy)
 
 
 def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
     """The plan of a requested run. Raises Invalid."""
     if call.code:
-        raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
+        raise Invalid.of({"code": "must be empty in the batch mode"})
     app = state(request)
     runtime = app.runtimes.resolve(target.row.runtime)
     options = inner(call, "options", batch.BatchOptions)
@@ -224,7 +223,7 @@ def cursor_of(value: Offset | int | None) -> Offset | None:
     """The cursor that a client sends; a number is that of the console alone. Raises Invalid."""
     offset = Offset(value) if isinstance(value, int) else value
     if offset and not (0 <= offset.console < 1 << 62 and 0 <= offset.steps <= len(STEPS)):
-        raise Invalid("Input validation error", {"options.offset": "as in a result"})
+        raise Invalid.of({"options.offset": "as in a result"})
     return offset
 
 

@@ -207,7 +207,7 @@ async def download_single(request: Request) -> Response:
     """GET or POST /session/{ref}/download_single: the bytes of one file."""
     file = (await parameters(request, DownloadSingleFile)).file
     if not file:
-        raise Invalid("Input validation error", {"file": "the path of a file"})
+        raise Invalid.of({"file": "the path of a file"})
     question = {"op": "read", "path": path(file, "file")}
     helper, answer = await opened(session(request), question)
     name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
-from ...model import FOLDER_NAME, MIB
+from ...model import FOLDER_NAME, SCRATCH_MIN
 from ...runs.plan import Clamp
 from ...store.folders import FolderRow, Permission
 from ..access.ownership import creator, owner
@@ -25,9 +25,6 @@ from ..telemetry.audit_log import annotate
 
 HOST = "local"
 """The host of all folders. Clients have to name one; every name means this host."""
-
-SIZE_MIN = 16 * MIB
-"""The least size of a folder in bytes: below it the file system itself would take most."""
 
 
 _Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{FOLDER_NAME.pattern}$"})]
@@ -148,7 +145,7 @@ async def create(request: Request) -> JsonResponse[CreatedFolder]:
     body = await parameters(request, CreateFolder)
     if body.unmanaged_path or body.group:
         field = "unmanaged_path" if body.unmanaged_path else "group"
-        raise Invalid("Input validation error", {field: "this server has folders of users only"})
+        raise Invalid.of({field: "this server has folders of users only"})
     size, lowered = _size(body.quota, state(request).config.folders.size)
     mode = body.usage_mode
     row = registry.new_row(
@@ -165,8 +162,8 @@ def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
     if quota in (0, "0", ""):
         return most, []
     size = sizes.size_of(quota, "quota")
-    if size < SIZE_MIN:
-        raise Invalid("Input validation error", {"quota": f"at least {SIZE_MIN} bytes"})
+    if size < SCRATCH_MIN:
+        raise Invalid.of({"quota": f"at least {SCRATCH_MIN} bytes"})
     return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
 
 

@@ -67,7 +67,7 @@ class InlineFile(ParameterSet):
         try:
             return base64.b64decode(self.content, validate=True)
         except (binascii.Error, ValueError):
-            raise Invalid("Input validation error", {where: "base64 is expected"}) from None
+            raise Invalid.of({where: "base64 is expected"}) from None
 
 
 class RunForm:

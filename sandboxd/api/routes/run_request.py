@@ -128,10 +128,9 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
         annotate(request, session=row.id)
         count = await form.upload(session, inline, app.config.files)
         annotate(request, files=count)
-        waiting = app.sessions.waiting_runs(row.owner)
         room = app.config.console.response_chars
         counted = functools.partial(count_body, request)
-        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, counted)
+        runs = EphemeralRuns(session, names, room, body.console == "base64", counted)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
 
 
@@ -157,7 +156,7 @@ def _typed(values: list[Any], kind: type[Parameters], where: str) -> list[Parame
     """Each of the objects `values` as `kind`. Raises Invalid."""
     for number, value in enumerate(values):
         if not isinstance(value, Mapping):
-            raise Invalid("Input validation error", {f"{where}.{number}": "an object is expected"})
+            raise Invalid.of({f"{where}.{number}": "an object is expected"})
     return [
         typed(fold(value, kind.aliases), kind, f"{where}.{number}")
         for number, value in enumerate(values)

@@ -8,14 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ... import __version__
+from ...model import API_VERSION
 from ..access.ownership import caller, owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
 from ..http.route import JSON
 from ..state import state
-
-API_VERSION = "v7.20230615"
-"""The newest version that all clients speak without a warning."""
 
 
 class Echo(ParameterSet):

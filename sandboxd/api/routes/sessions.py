@@ -230,7 +230,7 @@ async def match(request: Request) -> JsonResponse[Matches]:
     """GET /session/_/match?id=PREFIX: the owner's sessions by the begin of a UUID or name."""
     prefix = (await parameters(request, MatchSessions)).id
     if not prefix:
-        raise Invalid("Input validation error", {"id": "the beginning of a UUID or name"})
+        raise Invalid.of({"id": "the beginning of a UUID or name"})
     rows = [one.row for one in state(request).sessions.of(owner(request))]
     rows = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
     matches: list[MatchingSession] = [

@@ -49,7 +49,7 @@ async def put_stdin(request: Request) -> JsonResponse[StdinResult]:
     call = query_parameters(request, StdinCall)
     target = session(request)
     if not call.runId:
-        raise Invalid("Input validation error", {"runId": "the run that reads the input"})
+        raise Invalid.of({"runId": "the run that reads the input"})
     run = target.runs.get(call.runId)
     annotate(request, run=run.id)
     body = BodyReader(request, patient=True)

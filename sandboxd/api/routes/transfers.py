@@ -106,7 +106,7 @@ async def request_download(request: Request) -> JsonResponse[FileToken]:
     """POST /folders/{name}/request-download: a token to download one file."""
     target, body = folder(request), await parameters(request, RequestDownload)
     if body.archive:
-        raise Invalid("Input validation error", {"archive": SINGLE_FILES})
+        raise Invalid.of({"archive": SINGLE_FILES})
     name = within(body.path, "path")
     await _described(target, name)
     text, _ = state(request).tokens.give("download", caller(request).name, target.row.id, name)
@@ -131,7 +131,7 @@ async def download(request: Request) -> Response:
     """GET DOWNLOAD?token=: the file, or a range of it."""
     url = query_parameters(request, DownloadUrl)
     if url.archive:
-        raise Invalid("Input validation error", {"archive": SINGLE_FILES})
+        raise Invalid.of({"archive": SINGLE_FILES})
     token, target = await _token(request, url.token, "download")
     status = await _described(target, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)

@@ -80,7 +80,7 @@ async def get(request: Request) -> Response:
     wanted = await parameters(request, GetArchive)
     if wanted.compress not in ENCODINGS:
         allowed = f"one of {', '.join(ENCODINGS)}"
-        raise Invalid("Input validation error", {"compress": allowed})
+        raise Invalid.of({"compress": allowed})
     question = {
         "op": "pack",
         "path": path(wanted.path or HOME, "path"),

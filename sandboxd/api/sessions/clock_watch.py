@@ -14,6 +14,7 @@ import logging
 import time
 
 from ... import log
+from ...host.uptime import uptime
 from ...store import clock_jump as table
 from ...store.clock_jump import ClockJump
 from ...store.database import Database, Unwritable
@@ -80,10 +81,6 @@ def clocks() -> tuple[float, float]:
     machine, would take the time until it goes on for a setting of the clock.
     """
     while True:
-        before, date, running = _running(), time.time(), _running()
+        before, date, running = uptime(), time.time(), uptime()
         if running - before < APART_S:
             return date, running
-
-
-def _running() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -123,15 +123,6 @@ class SessionRegistry:
         mounts = [(session, mount) for session in self._index for mount in session.row.mounts]
         return [session for session, mount in mounts if mount.folder == folder]
 
-    def waiting_runs(self, owner: str) -> int:
-        """How many runs of an owner wait, behind others of their session or for admission. Most
-        sessions are at rest, and are not looked at."""
-        queues = {queue for queue in self.services.queues.pop(owner, ()) if queue.active}
-        if queues:
-            self.services.queues[owner] = queues
-        behind = sum(queue.waiting for queue in queues)
-        return behind + self.admission.runs.queue.waiting_of(owner)
-
     def rows(self) -> list[tuple[SessionRow, float, int]]:
         """The rows of all sessions, also of those that are being destroyed, with their last use and
         the number of requests for them."""

@@ -43,3 +43,12 @@ class Services:
     def config(self) -> Config:
         """The configuration that is in use; a reload changes it (Admission.renew)."""
         return self.admission.config
+
+    def waiting_runs(self, owner: str) -> int:
+        """How many runs of an owner wait, behind others of their session or for admission. Most
+        sessions are at rest, and are not looked at."""
+        queues = {queue for queue in self.queues.pop(owner, ()) if queue.active}
+        if queues:
+            self.queues[owner] = queues
+        behind = sum(queue.waiting for queue in queues)
+        return behind + self.admission.runs.queue.waiting_of(owner)

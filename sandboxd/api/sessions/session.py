@@ -125,9 +125,8 @@ class Session:
 
     # -- requests
 
-    async def submit(self, id: str, plan: Plan, waiting: int, policy: PollPolicy = POLL) -> Run:
+    async def submit(self, id: str, plan: Plan, policy: PollPolicy = POLL) -> Run:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
-        The owner has `waiting` runs that wait already.
 
         Raises what RunQueue.submit, `check_begun` and Admission.check_pause do, and RateLimited
         when too many of the owner's runs wait.
@@ -136,7 +135,9 @@ class Session:
             self.check_begun()
             self._services.admission.check_pause()
             self._services.admission.check_plan(plan)
-            self._services.admission.check_waiting(waiting, "runs")
+            if not (self.ephemeral and self.row.runs):  # its request is checked once
+                waiting = self._services.waiting_runs(self.row.owner)
+                self._services.admission.check_waiting(waiting, "runs")
         return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:
@@ -267,7 +268,7 @@ class Session:
     async def _start(self, run: Run, stdin: int | None, terminal: bool = False) -> StartedRun:
         self._check_alive()
         run.started_at = time.time()
-        self._services.accounting.run_starts(self.row, run, run.number)
+        self._services.accounting.run_starts(self.row, run)
         start = RunStart(
             run.number, SHELL, run.plan.steps, run.plan.environ, self.row.runtime, terminal,
             run.plan.interactive,

@@ -44,7 +44,7 @@ def _narrowed(value: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _invalid(reason: str) -> Invalid:
-    return Invalid("Input validation error", {"config.network": reason})
+    return Invalid.of({"config.network": reason})
 
 
 def described(grant: NetworkGrant | None, config: NetworkConfig) -> SessionNetwork | None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ...host.uptime import uptime
+
 RETURN_S = 60.0
 """Seconds after a start of the daemon in which the holder of a session may come back."""
 
@@ -39,7 +41,7 @@ class TimeToLive:
 
     def await_holder(self) -> None:
         """The daemon has just started: the holder has some time to come back."""
-        self._awaited_until = _running() + RETURN_S
+        self._awaited_until = uptime() + RETURN_S
 
     def renew(self, now: float) -> None:
         """The holder is there at the date `now`."""
@@ -65,9 +67,4 @@ class TimeToLive:
         nothing; None: it does not."""
         if not ttl_s or self.is_held:
             return None
-        return max(self.renewed_at + ttl_s, now + self._awaited_until - _running())
-
-
-def _running() -> float:
-    """Seconds that the host has been running, by a clock that nobody sets."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return max(self.renewed_at + ttl_s, now + self._awaited_until - uptime())

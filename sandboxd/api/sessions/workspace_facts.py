@@ -36,7 +36,7 @@ def host_path(text: str) -> str:
         allowed = (
             f"allowed: an absolute path of this host without ., .. and //, of {PATH_MAX} bytes"
         )
-        raise Invalid("Input validation error", {"config.workspace": allowed})
+        raise Invalid.of({"config.workspace": allowed})
     return path
 
 
@@ -44,7 +44,7 @@ def check_place(place: str, mounts: Iterable[Attachment]) -> None:
     """Raise Invalid when a virtual folder has the place of a workspace."""
     if place and place in [mount.name for mount in mounts]:
         text = "a virtual folder has this place"
-        raise Invalid("Input validation error", {"config.workspace_place": text})
+        raise Invalid.of({"config.workspace_place": text})
 
 
 def sharing(workspace: Workspace, sessions: Iterable[Session], id: str) -> int:

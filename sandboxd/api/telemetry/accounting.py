@@ -43,13 +43,13 @@ class RunAccounting:
         self._metrics = metrics
         self._spool_size = keep.head + keep.tail
 
-    def run_starts(self, row: SessionRow, run: Run, number: int) -> None:
+    def run_starts(self, row: SessionRow, run: Run) -> None:
         """The api is about to ask the warden to start the run."""
         waited = max(0.0, run.started_at - run.asked_at)
         self._metrics.queue_seconds.observe(waited)
         log.event(
-            "run.start", request=None, session=row.id, owner=row.owner, run=run.id, number=number,
-            runtime=row.runtime, waited_ms=round(waited * 1000),
+            "run.start", request=None, session=row.id, owner=row.owner, run=run.id,
+            number=run.number, runtime=row.runtime, waited_ms=round(waited * 1000),
         )  # fmt: skip
 
     def run_over(self, row: SessionRow, run: Run, now: float) -> None:

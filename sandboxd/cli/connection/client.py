@@ -16,6 +16,7 @@ import httpx
 
 from ... import __version__
 from ...errors import (
+    INVALID_INPUT,
     Draining,
     Exists,
     FolderExists,
@@ -30,9 +31,6 @@ from .endpoint import http_client
 CALL_S = 60.0
 
 USER_AGENT = f"sandboxd/{__version__}"
-
-INVALID = "Input validation error"
-"""The message of the api beside fields that say more."""
 
 OPTIONS = {
     "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
@@ -256,7 +254,7 @@ def words(text: str, data: Any) -> str:
     )
     if isinstance(data, dict):  # a list in it is in the text already
         fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
-        text = "; ".join(fields if text == INVALID and fields else [text, *fields])
+        text = "; ".join(fields if text == INVALID_INPUT and fields else [text, *fields])
     return text
 
 

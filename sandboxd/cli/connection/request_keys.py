@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 import httpx
 
 from ...errors import ConfigError
-
-API_VERSION = "v7.20230615"
+from ...model import API_VERSION
 
 KEY_FILE = "SANDBOXD_KEY_FILE"
 """The variable that names a file with a keypair."""

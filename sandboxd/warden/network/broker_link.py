@@ -28,7 +28,7 @@ from ... import log
 from ...config.settings import STEP_LIMITS
 from ...errors import StageError
 from ...model import MIB
-from ...wire import messages
+from ...wire import control_ops, messages
 from ..doctor.checks import broker_uid
 from ..interpreter import Interpreter
 from ..runs import run_directory
@@ -183,7 +183,7 @@ class BrokerLink:
             return
         if self._is_missing:
             with contextlib.suppress(OSError):  # the run is over
-                run_directory.send(slot.run_path(run), {"op": "no-broker"})
+                run_directory.send(slot.run_path(run), control_ops.NO_BROKER.message())
             return
         if not self._process.runs:
             return
@@ -192,7 +192,9 @@ class BrokerLink:
         with ours, theirs:
             try:
                 self._process.send({"link": grant}, [ours.fileno()])
-                run_directory.send(slot.run_path(run), {"op": "broker"}, theirs.fileno())
+                run_directory.send(
+                    slot.run_path(run), control_ops.BROKER.message(), theirs.fileno()
+                )
             except OSError as error:
                 log.event(
                     "broker.no_link", logging.WARNING, slot=slot.number, run=run, error=str(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
-from ...model import GIB
+from ...model import SCRATCH_MAX
 from .. import cursor_files
 from ..runs import cpu_hold, run_directory
 from ..runs.cgroups import Hierarchy, is_slot_group
@@ -72,7 +72,7 @@ def complete(resources: Resources, adoption: Adoption) -> None:
     over = [group for group in adoption.over if group.name not in living]
     _end_groups(resources.hierarchy, over)
     uid_processes.end(adoption.slot.uid, lambda: _processes(adoption.shims), HELPERS_S)
-    resources.scratch.mount(adoption.slot.path, 1024 * GIB, 0)
+    resources.scratch.mount(adoption.slot.path, SCRATCH_MAX, 0)
 
 
 def _find_shims(adoption: Adoption, runs: Set[int]) -> None:

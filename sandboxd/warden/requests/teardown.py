@@ -27,7 +27,7 @@ from ..job_process import Done
 from ..runs import run_directory
 from ..shared_resources import Resources
 from ..slots.leases import Slot
-from ..slots.reclaim import Remains, reclaim
+from ..slots.reclaim import Remains
 from ..workers import Workers
 from .slot_jobs import empty_slot, emptying
 
@@ -184,15 +184,6 @@ class Teardown:
         slot.releasing = False
         for finish in self._releases.pop(slot.number, []):
             finish(error)
-
-
-def free(resources: Resources, slot: Slot) -> None:
-    """Take everything back from a slot that has no processes, and wait for it. Raises StageError
-    when something is left, which the next sweep tries again."""
-    folders = vacate(resources, slot)
-    emptied(
-        resources, slot, reclaim(resources.config.state_dir, slot.number, slot.uid, folders)
-    )  # fmt: skip
 
 
 def vacate(resources: Resources, slot: Slot) -> list[int]:

@@ -32,7 +32,7 @@ from hashlib import sha256
 
 from ... import log
 from ...errors import StageError
-from ...host import cgroupfs, procfs
+from ...host import cgroup_places, cgroupfs, procfs
 from ...host.cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...jail.cgroup import SLOT_GROUP, Group
 from ...jail.mounts import make_directory
@@ -69,17 +69,17 @@ class Hierarchy:
         missing, or when the group is not there or not delegated.
         """
         with stage("cgroup"):
-            mounts = cgroupfs.mounts()
+            mounts = cgroup_places.mounts()
             v2 = mounts.get("")
             if v2 and set(V2_CONTROLLERS) <= cgroupfs.controllers(v2):
                 base = _v2_base(v2, name, delegated)
-                own_group = v2 + cgroupfs.paths_of()[""].rstrip("/") if delegated else ""
+                own_group = v2 + cgroup_places.paths_of()[""].rstrip("/") if delegated else ""
                 return cls({"": base}, name, f"{base}/shims", own_group)
             missing = [c for c in V1_CONTROLLERS if c not in mounts]
             if missing:
                 remedy = "mount cgroup2, or boot with systemd.unified_cgroup_hierarchy=1"
                 raise StageError("cgroup", f"no controller {', '.join(missing)}: {remedy}")
-            own = cgroupfs.paths_of()
+            own = cgroup_places.paths_of()
             above = {
                 c: f"/{delegated}" if delegated else own[c].rstrip("/") for c in V1_CONTROLLERS
             }
@@ -187,7 +187,7 @@ def own_name(state_dir: str) -> str:
 def places(name: str) -> list[str]:
     """The directories that a daemon started from here would create for its group `name`, unless it
     had a delegated one."""
-    mounts, own = cgroupfs.mounts(), cgroupfs.paths_of()
+    mounts, own = cgroup_places.mounts(), cgroup_places.paths_of()
     v2 = [f"{mounts['']}/{name}"] if "" in mounts else []
     pairs = ((mounts.get(c), own.get(c)) for c in (*V1_CONTROLLERS, V1_CPUSET))
     return v2 + [f"{mount}{path.rstrip('/')}/{name}" for mount, path in pairs if mount and path]
@@ -275,7 +275,7 @@ def _v1_shims(mounts: Mapping[str, str], delegated: str) -> str | None:
 
 def _v2_base(mount: str, name: str, delegated: str) -> str:
     """The group under which runs go, with its controllers handed down."""
-    own = mount + cgroupfs.paths_of()[""].rstrip("/")
+    own = mount + cgroup_places.paths_of()[""].rstrip("/")
     if delegated:
         base = f"{mount}/{delegated}"
         _expect_delegated(base)

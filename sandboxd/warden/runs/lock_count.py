@@ -87,11 +87,6 @@ def file_locks(pid: int) -> Iterator[str]:
     return (text for text in texts if _LOCK in text)
 
 
-def number_of(pid: int) -> int:
-    """The locks of a process."""
-    return sum(locks for task in _tasks(pid) for _, _, locks in _table(pid, task))
-
-
 def _table(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
     """For each descriptor of a table its units, its inode if it has locks, and those of its locks
     that no descriptor before has."""

@@ -24,9 +24,6 @@ from ...jail.cgroup import Group
 from ..slots.leases import Slot
 from .worker import Worker
 
-HELD_MAX = 1 << 20
-"""Bytes that a run may leave behind. The kernel frees memory that nobody holds a little later."""
-
 HELD_S = 3.0
 """The kernel's counters may be 2 s late (mm/memcontrol.c, FLUSH_TIME)."""
 
@@ -47,7 +44,7 @@ class MemoryHandoff:
         self._forget_unused()
         self._relate([ended, *workers])
         holders = list(self._may_hold(ended.slot, workers))
-        if not holders or ended.group.shared_memory() <= HELD_MAX:
+        if not holders or not ended.group.holds_memory():
             self._since.pop(ended.group.name, None)
             return True
         now = time.monotonic()

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 from ... import log
 from ...errors import StageError
 from ...model import MIB
+from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
 from . import run_directory
 from .unclear_runs import UNITS, UnclearRuns
@@ -253,7 +254,7 @@ class RunWatch(ABC):
                 raise TimeoutError
             if now - ending.sent >= REPEAT_S:
                 path = worker.slot.run_path(worker.run)
-                run_directory.send(path, {"op": "limit", "name": self.limit})
+                run_directory.send(path, LIMIT.message(name=self.limit))
                 ending.sent = now
         except BlockingIOError:  # the shim is at work, and may take requests before END_S is over
             pass

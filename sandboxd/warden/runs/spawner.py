@@ -36,9 +36,9 @@ from typing import Any
 
 from ... import crash
 from ...errors import StageError
-from ...host import procfs
+from ...host import mountinfo
 from ...host.descriptors import close_others
-from ...jail import enter, namespaces, overlays, rootfs, syscalls
+from ...jail import enter, namespaces, rootfs, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
@@ -139,7 +139,7 @@ def main() -> None:
 def unmount_below(directories: tuple[str, ...]) -> None:
     """Unmount all below `directories` in this mount namespace. Sessions may end meanwhile, and the
     kernel takes the mounts of their scratches away here, too."""
-    points = overlays.mount_points(procfs.read("/proc/self/mountinfo"))
+    points = {mount.point for mount in mountinfo.read()}
     for point in sorted(points, reverse=True):
         if point.startswith(tuple(f"{directory}/" for directory in directories)):
             try:

@@ -13,7 +13,8 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...host import cgroupfs, procfs
+from ...host import cgroup_places, procfs
+from ...host.uptime import uptime
 from ...jail.cgroup import RUN_GROUP
 from . import images
 
@@ -78,7 +79,7 @@ def _process(pid: int, uid: int, state: str, members: Mapping[int, str]) -> Proc
     if status is None:
         return None
     start, zombie = status
-    age_s = max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start / _TICKS)
+    age_s = max(0.0, uptime() - start / _TICKS)
     title = procfs.text(f"/proc/{pid}/cmdline", TITLE_MAX).replace("\0", " ").strip()
     group = members.get(pid)
     foreign = group is None and not zombie and _is_foreign(pid, state)
@@ -96,7 +97,7 @@ def _is_foreign(pid: int, state: str) -> bool:
     """The process is another daemon's: it is in a run's group that is not of this daemon, or it has
     files of a run, or of a scratch, open that are not below our state directory."""
     try:
-        paths = cgroupfs.paths_of(pid).values()
+        paths = cgroup_places.paths_of(pid).values()
     except OSError:
         return False
     if any(RUN_GROUP.fullmatch(path.rpartition("/")[2]) for path in paths):

@@ -20,7 +20,7 @@ from ...config.settings import ScratchConfig
 from ...jail import syscalls
 from ...jail.mounts import clone
 from ...jail.stage import stage
-from ...model import GIB
+from ...model import SCRATCH_MAX
 from . import images
 
 INBOXES = 16
@@ -77,7 +77,7 @@ class ScratchMaker:
         deadline = time.monotonic() + UNMOUNT_S
         while images.attached(f"{slot_path}/image") and time.monotonic() < deadline:
             time.sleep(0.01)  # a process that has just ended holds it; if it stays, nothing changes
-        self.mount(slot_path, 1024 * GIB, 0)
+        self.mount(slot_path, SCRATCH_MAX, 0)
 
     def unmount(self, slot_path: str) -> None:
         """Unmount the scratch of a slot, also while a process uses it."""

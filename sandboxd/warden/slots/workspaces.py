@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import Invalid, StageError, Unavailable
-from ...host import procfs, unix_peer
+from ...host import mountinfo, unix_peer
 from ...jail import idmap, syscalls
 from ...jail.idmap import Ids
 from ...jail.mounts import IDMAP, WRITABLE, FolderMount, clone
@@ -173,12 +173,8 @@ def _expect_places(fd: int, names: Iterable[str]) -> None:
 def fstype(fd: int) -> str:
     """The type of the file system that `fd` is on, as mountinfo names it."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
-        mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.split(maxsplit=1)[0] == mount:
-                return procfs.unescaped(line.partition(" - ")[2].split()[0])
-    return "unknown"
+        number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+    return next((mount.fstype for mount in mountinfo.read() if mount.number == number), "unknown")
 
 
 def mapped(fd: int, userns: int) -> int:

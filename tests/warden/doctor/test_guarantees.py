@@ -15,7 +15,7 @@ import pytest
 from sandboxd.config import toml_file
 from sandboxd.config.settings import Config, RequireConfig
 from sandboxd.errors import ConfigError, StageError
-from sandboxd.host import tcp_sockets
+from sandboxd.host import memory, tcp_sockets
 from sandboxd.jail import identity, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.overlays import Overlay
@@ -240,6 +240,17 @@ def test_guarantees_of_cgroups_say_why_a_host_has_none(find: Find) -> None:
     rows = find(*lost, where="no controller memory")
     assert missing(rows) == lost
     assert "no controller memory" in rows["cgroup-pids"].detail
+
+
+def test_guarantee_of_memory_is_missing_in_a_container_whose_limit_leaves_none(
+    find: Find, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text("1073741824\n")
+    (tmp_path / "memory.current").write_text("1073741824\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    monkeypatch.setattr(memory, "ROOT", str(tmp_path))
+    row = find("memory")["memory"]
+    assert not row.held and "0.0 GiB available" in row.detail
 
 
 def test_guarantees_of_uids_disk_and_memory_are_missing_on_a_host_without_room(

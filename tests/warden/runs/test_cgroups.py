@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import StageError
-from sandboxd.host import cgroupfs
+from sandboxd.host import cgroup_places
 from sandboxd.host.cgroupfs import V1_CONTROLLERS
 from sandboxd.warden.runs.cgroups import Hierarchy
 
@@ -23,8 +23,8 @@ def v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for tree in trees.values():
         Path(tree).mkdir()
     Path(trees[""], "cgroup.controllers").write_text("")
-    monkeypatch.setattr(cgroupfs, "mounts", lambda: trees)
-    monkeypatch.setattr(cgroupfs, "paths_of", lambda: dict.fromkeys(trees, "/"))
+    monkeypatch.setattr(cgroup_places, "mounts", lambda: trees)
+    monkeypatch.setattr(cgroup_places, "paths_of", lambda: dict.fromkeys(trees, "/"))
     return tmp_path
 
 
@@ -52,9 +52,9 @@ def test_delegated_group_that_systemd_does_not_have_is_refused(v1: Path) -> None
 def test_daemon_starts_also_where_it_can_have_no_cpuset(
     v1: Path, monkeypatch: pytest.MonkeyPatch, files: list[str]
 ) -> None:
-    trees = cgroupfs.mounts() | {"cpuset": str(v1 / "cpuset")}
-    monkeypatch.setattr(cgroupfs, "mounts", lambda: trees)
-    monkeypatch.setattr(cgroupfs, "paths_of", lambda: dict.fromkeys(trees, "/"))
+    trees = cgroup_places.mounts() | {"cpuset": str(v1 / "cpuset")}
+    monkeypatch.setattr(cgroup_places, "mounts", lambda: trees)
+    monkeypatch.setattr(cgroup_places, "paths_of", lambda: dict.fromkeys(trees, "/"))
     own = v1 / "cpuset/sandboxd-test"
     own.parent.mkdir()
     if files:

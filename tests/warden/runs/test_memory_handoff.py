@@ -7,9 +7,8 @@ from unittest import mock
 
 import pytest
 
-from sandboxd.jail.cgroup import Group
+from sandboxd.jail.cgroup import HELD_MAX, Group
 from sandboxd.model import Attachment
-from sandboxd.warden.runs import memory_handoff
 from sandboxd.warden.runs.memory_handoff import MemoryHandoff
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots.leases import Slot
@@ -43,10 +42,10 @@ class Host:
 
 
 def group(memory: int = 0) -> Group:
-    return mock.Mock(spec=Group, **{"shared_memory.return_value": memory})
+    return mock.Mock(spec=Group, **{"holds_memory.return_value": memory > HELD_MAX})
 
 
-HELD = memory_handoff.HELD_MAX + 1
+HELD = HELD_MAX + 1
 
 
 def test_folders_that_no_slot_has_any_more_are_forgotten() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.jail import overlays, rootfs, syscalls
+from sandboxd.host import mountinfo
+from sandboxd.host.mountinfo import MountInfo
+from sandboxd.jail import rootfs, syscalls
 from sandboxd.jail.enter import Jail
 from sandboxd.jail.mounts import FileMount, Mask
 from sandboxd.jail.overlays import HostView
@@ -65,13 +67,18 @@ def test_plan_of_one_spawner_is_no_reason_for_another_one() -> None:
     assert SpawnerSpec(JAIL, ()) == SpawnerSpec(_planned(JAIL), ())
 
 
+def show_mounts(monkeypatch: pytest.MonkeyPatch, *points: str) -> None:
+    """Let these be the mounts of this process."""
+    mounts = [MountInfo("1", "0:1", point, [], [], "tmpfs", "") for point in points]
+    monkeypatch.setattr(mountinfo, "read", lambda: iter(mounts))
+
+
 def test_scratch_that_is_removed_while_a_spawner_starts_does_not_end_the_spawner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its session has ended: the directory is gone, or the mount at it."""
     (tmp_path / "1").mkdir()
-    points = {f"{tmp_path}/{number}": list[str]() for number in (1, 2)}
-    monkeypatch.setattr(overlays, "mount_points", lambda _: points)
+    show_mounts(monkeypatch, *(f"{tmp_path}/{number}" for number in (1, 2)))
     unmount_below((str(tmp_path),))
 
 
@@ -81,7 +88,7 @@ def test_scratch_that_stays_mounted_ends_the_spawner(monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr(overlays, "mount_points", lambda _: {"/proc": []})
+    show_mounts(monkeypatch, "/proc")
     monkeypatch.setattr(syscalls, "umount2", refuse)
     with pytest.raises(OSError):
         unmount_below(("",))

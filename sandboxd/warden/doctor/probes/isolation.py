@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ....config.settings import STEP_LIMITS
 from ....errors import StageError
+from ....host import mountinfo
 from ....jail import identity, namespaces, network, overlays, rlimits, rootfs, seccomp, syscalls
 from ....jail.cgroup import Group
 from ....jail.chroot import own_mounts
@@ -93,8 +94,7 @@ def own_inodes(host: ProbeContext) -> str:
     """All that the host shows is seen through overlays, and a lock there is not the host's."""
     own_mounts()
     Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
-    mountinfo = Path("/proc/self/mountinfo").read_text()
-    view = overlays.plan(host.directory, host.config.rootfs.paths, (), mountinfo)
+    view = overlays.plan(host.directory, host.config.rootfs.paths, (), mountinfo.read())
     os.mkdir(view.copy)
     Path(view.copy, "file").touch()
     overlays.make_places(view)

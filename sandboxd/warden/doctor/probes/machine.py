@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from ....errors import StageError
 from ....host import cgroupfs
 from ....host.free_space import FreeSpace
+from ....host.memory import available
 from ....host.tasks import OWN_TASKS, TaskMeter
 from ....model import GIB, MIB
 from ...host_limits import file_max
@@ -50,9 +50,7 @@ def disk(host: ProbeContext) -> str:
 
 def memory(host: ProbeContext) -> str:
     """Room for a step that uses its memory."""
-    words = Path("/proc/meminfo").read_text().split()
-    free = int(words[words.index("MemAvailable:") + 1]) * 1024
-    wanted = host.config.limits.exec.memory
+    free, wanted = available(), host.config.limits.exec.memory
     text = f"{free / GIB:.1f} GiB available"
     if free < wanted:
         raise StageError("memory", f"{text}, and one run may use {wanted / MIB:.0f} MiB")
