@@ -32,9 +32,9 @@ from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
-from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.slots.provision import provision
 from sandboxd.warden.slots.reclaim import reclaim
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.workers import Workers
 from sandboxd.wire import messages
 from sandboxd.wire.ops import RequestChecker
@@ -322,7 +322,7 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     resources = warden.resources
     resources.folders.take_back(slot)
     resources.scratch.unmount(slot.path)
-    slot.lock.close()
+    slot.uid_lease.close()
     del resources.slots.leased[slot.number]
     usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
     usual["workspace"] = None

@@ -162,14 +162,14 @@ PROTECTIONS = (
         "a uid is leased only after proof that no process, whatever its name, has it, "
         "and by one daemon of a host; the proof is made ahead, and the lease is held from then on; "
         "it is a lock in a directory that only root can enter",
-        ("warden/slots/leases.py", "warden/uid_lease.py", "warden/slots/reclaim.py"),
+        ("warden/slots/slots.py", "warden/uid_lease.py", "warden/slots/reclaim.py"),
         (
             HostGuarantee(
                 "host", "uids", "no account has a uid of the slots",
                 "choose another slots.first_uid",
             ),
         ),
-        tests=("tests/warden/slots/test_leases.py", "tests/warden/test_uid_lease.py",
+        tests=("tests/warden/slots/test_slots.py", "tests/warden/test_uid_lease.py",
                "tests/warden/requests/test_provisioning.py"),
     ),
     Protection(

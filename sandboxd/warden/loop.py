@@ -121,7 +121,8 @@ class WardenLoop:
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
             resources.config.state_dir, self._workers.expected, self._workers.groups,
-            resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
+            resources.slots.take_uid_lease, lambda: frozenset(resources.slots.stuck),
+            self._teardown.retry,
         )  # fmt: skip
         self._spares = Spares(resources, self._jobs, self._teardown)
         provisioning = Provisioning(resources, self._jobs, self._teardown, self._spares)

@@ -29,7 +29,7 @@ from .teardown import Teardown
 
 
 @dataclass(frozen=True, slots=True)
-class _Lease:
+class _LeaseRequest:
     """A request for a slot that waits until one is vacant."""
 
     reply: PendingReply
@@ -51,7 +51,7 @@ class Provisioning:
         self._spares = spares
         self._jobs = jobs
         self._teardown = teardown
-        self._waiting = deque[_Lease]()
+        self._waiting = deque[_LeaseRequest]()
         teardown.on_reclaimed = self._serve_reclaimed
 
     def lease(
@@ -75,7 +75,7 @@ class Provisioning:
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease = _Lease(reply, session, size, inodes, mounts, network, workspace)
+        lease = _LeaseRequest(reply, session, size, inodes, mounts, network, workspace)
         slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
@@ -101,7 +101,7 @@ class Provisioning:
             return
         try:
             following = slots.prove(begin)
-        except SandboxdError as error:  # no lock can be taken
+        except SandboxdError as error:  # no lease can be taken
             slots.proven(frozenset())
             self._refuse_waiting(error)
             return
@@ -124,7 +124,7 @@ class Provisioning:
         try:
             begin_job(
                 "prove slots", lambda: slots.unused(busy(self._resources)), proven,
-                [lock.fileno() for lock in slots.proving.values()],
+                [lease.fileno() for lease in slots.proving.values()],
             )  # fmt: skip
         except StageError as error:  # no process can be made
             slots.proven(frozenset())
@@ -161,7 +161,7 @@ class Provisioning:
         while self._waiting:
             self._waiting.popleft().reply.refuse(error)
 
-    def _make(self, lease: _Lease) -> None:
+    def _make(self, lease: _LeaseRequest) -> None:
         """Lease a vacant slot, and have its scratch made. Raises SandboxdError, OSError; then the
         slot is emptied in a background job."""
         resources, reply = self._resources, lease.reply
@@ -179,7 +179,7 @@ class Provisioning:
             resources.folders.lend(slot, lease.mounts)
             resources.workspaces.lend(slot, lease.workspace)
             work = making(resources, slot, lease.size, lease.inodes)
-            self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.lock.fileno()])
+            self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.uid_lease.fileno()])
         except (SandboxdError, OSError):
             self._teardown.begin(slot, lambda _: None)
             raise

@@ -15,7 +15,7 @@ from ...errors import StageError
 from ...host.free_space import FreeSpace
 from ...model import GIB, MIB
 from ..shared_resources import Resources
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 ROOM = 16 * MIB
 """Bytes of disk that a scratch may need to recover: its journal, and some more."""

@@ -14,9 +14,9 @@ from ..runs.connection_count import count_connections
 from ..runs.emptied_directories import empty_runs
 from ..runs.lock_count import count_locks
 from ..shared_resources import Resources
-from ..slots.leases import Slot
 from ..slots.provision import provision
 from ..slots.reclaim import reclaim
+from ..slots.slots import Slot
 
 
 def make_slot(**arguments: Any) -> dict[str, Any]:

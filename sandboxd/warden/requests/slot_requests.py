@@ -13,8 +13,8 @@ from ..background import BackgroundJobs, failure, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import Slot
 from ..slots.scratch import clone_into
+from ..slots.slots import Slot
 from ..workers import Workers
 from .adoption import complete, take_up
 from .remount import remount_if_suspect
@@ -73,7 +73,7 @@ class SlotRequests:
             reply.finish(error)
 
         work = reported(lambda: complete(self._resources, adoption))
-        keep = [adoption.slot.lock.fileno()]
+        keep = [adoption.slot.uid_lease.fileno()]
         try:
             self._jobs.begin(f"adopt slot {slot}", work, completed, keep)
         except StageError:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from ...jail.cgroup import Group
 from ...shim.run_spec import ORDER
 from ...wire import messages
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 State = Literal["preparing", "prepared", "ordered", "claimed", "warm", "gone"]
 

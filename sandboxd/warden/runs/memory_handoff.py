@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from ... import log
 from ...jail.cgroup import Group
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from .worker import Worker
 
 HELD_MAX = 1 << 20

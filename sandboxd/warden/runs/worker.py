@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 
 from ...jail.cgroup import Group
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ from ...jail.mounts import IDMAP, RDONLY, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import HOME, Attachment
 from . import flush, images
-from .leases import Slot
 from .scratch import INBOXES, clone_into
+from .slots import Slot
 
 FOLDER_UID = 2_147_483_000
 """Owner, user and group, of all in an image: below 2^31 and far above what hosts give out. Not 0,

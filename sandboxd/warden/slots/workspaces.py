@@ -37,7 +37,7 @@ from ...jail.mounts import IDMAP, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import Workspace
 from . import flush
-from .leases import Slot
+from .slots import Slot
 
 STAGE = "workspace"
 

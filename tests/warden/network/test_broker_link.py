@@ -21,7 +21,7 @@ from sandboxd.warden.network.broker_link import RESTART_S, BrokerLink
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire import messages
 
 NETWORK = NetworkConfig({"packages": ProfileConfig(("index.example:443",))})

@@ -20,7 +20,7 @@ from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.slots import flush, images
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire import messages
 
 from ...sandbox import BareWarden
@@ -256,7 +256,7 @@ def test_create_is_refused_when_no_slot_is_free(
     slots = work.warden.resources.slots
     for number in list(slots.vacant):
         slots.vacant.pop(number).close()
-    monkeypatch.setattr(slots, "hold", lambda number: None)
+    monkeypatch.setattr(slots, "take_uid_lease", lambda number: None)
     work.begin(3)
     reply = work.reply()
     assert (reply["kind"], "slots.count" in reply["error"]) == ("unavailable", True)

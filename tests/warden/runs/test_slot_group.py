@@ -17,7 +17,7 @@ from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.model import MIB
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
-from sandboxd.warden.slots.leases import RunShare, Slot
+from sandboxd.warden.slots.slots import RunShare, Slot
 from sandboxd.warden.uid_lease import UidLease
 
 pytestmark = pytest.mark.root
