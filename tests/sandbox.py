@@ -126,13 +126,13 @@ class BareWarden:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
         arguments = self.checked("lease", **{"network": None, "workspace": None} | arguments)
-        size, inodes, mounts, _, workspace = map(
-            arguments.pop, ("size", "inodes", "mounts", "network", "workspace")
+        size, inodes, attachments, _, workspace = map(
+            arguments.pop, ("size", "inodes", "attachments", "network", "workspace")
         )
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
-            self.resources.folders.lend(slot, mounts)
+            self.resources.folders.lend(slot, attachments)
             self.resources.workspaces.lend(slot, workspace)
             provision(**making(self.resources, slot, size, inodes).arguments)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
@@ -161,12 +161,12 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, mounts, _, workspace = map(
-            arguments.pop, ("slot", "mounts", "network", "workspace")
+        number, attachments, _, workspace = map(
+            arguments.pop, ("slot", "attachments", "network", "workspace")
         )
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
-        self.resources.folders.lend(adopted.slot, mounts)
+        self.resources.folders.lend(adopted.slot, attachments)
         adopted.slot.workspace = workspace
         adopted.slot.ready = True
         return adopted.shims
@@ -324,7 +324,7 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     resources.scratch.unmount(slot.path)
     slot.uid_lease.close()
     del resources.slots.leased[slot.number]
-    usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
+    usual = {"slot": slot.number, "session": slot.session, "attachments": [], "runs": []}
     usual["workspace"] = None
     shims = warden.adopt(**(usual | arguments))
     return resources.slots.leased[slot.number], shims
@@ -334,9 +334,9 @@ def lease(
     warden: BareWarden,
     size: int = 64 << 20,
     inodes: int = 4096,
-    mounts: list[dict[str, Any]] | None = None,
+    attachments: list[dict[str, Any]] | None = None,
     **arguments: Any,
 ) -> Sandbox:
     """A slot for a test; `warden.free(sandbox.slot)` gives it back."""
-    usual = {"session": str(uuid.uuid4()), "mounts": mounts or []}
+    usual = {"session": str(uuid.uuid4()), "attachments": attachments or []}
     return Sandbox(warden, warden.lease(size=size, inodes=inodes, **usual | arguments))

@@ -154,8 +154,8 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
             row, own, body.reuse, body.max_wait, may_wait
         )
     except (StageError, Unavailable):
-        for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
-            app.folders.by_id(mount.folder)
+        for attachment in row.mounts:  # a folder may have been deleted meanwhile: NotFound
+            app.folders.by_id(attachment.folder)
         raise
     _expect_same_workspace(session, row)
     if created and not body.enqueue_only:

@@ -120,8 +120,10 @@ class SessionRegistry:
 
     def using(self, folder: str) -> list[Session]:
         """The sessions that see the virtual folder with this UUID."""
-        mounts = [(session, mount) for session in self._index for mount in session.row.mounts]
-        return [session for session, mount in mounts if mount.folder == folder]
+        return [
+            session for session in self._index
+            if any(attachment.folder == folder for attachment in session.row.mounts)
+        ]  # fmt: skip
 
     def waiting_runs(self, owner: str) -> int:
         """How many runs of an owner wait, behind others of their session or for admission. Most

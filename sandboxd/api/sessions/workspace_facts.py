@@ -40,9 +40,9 @@ def host_path(text: str) -> str:
     return path
 
 
-def check_place(place: str, mounts: Iterable[Attachment]) -> None:
+def check_place(place: str, attachments: Iterable[Attachment]) -> None:
     """Raise Invalid when a virtual folder has the place of a workspace."""
-    if place and place in [mount.name for mount in mounts]:
+    if place and place in [attachment.name for attachment in attachments]:
         text = "a virtual folder has this place"
         raise Invalid("Input validation error", {"config.workspace_place": text})
 

@@ -36,7 +36,7 @@ class _LeaseRequest:
     session: str
     size: int
     inodes: int
-    mounts: tuple[Attachment, ...]
+    attachments: tuple[Attachment, ...]
     network: NetworkGrant | None
     workspace: Workspace | None
 
@@ -60,7 +60,7 @@ class Provisioning:
         session: str,
         size: int,
         inodes: int,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
     ) -> None:
@@ -68,14 +68,14 @@ class Provisioning:
         SandboxdError, OSError."""
         if network and (refusal := self._resources.config.network.refusal(network)):
             raise Invalid(refusal)
-        is_plain = not mounts and workspace is None
+        is_plain = not attachments and workspace is None
         if is_plain and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
             slot.network = network
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease = _LeaseRequest(reply, session, size, inodes, mounts, network, workspace)
+        lease = _LeaseRequest(reply, session, size, inodes, attachments, network, workspace)
         slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
@@ -176,7 +176,7 @@ class Provisioning:
                 reply.succeed(Result({"slot": slot.number}))
 
         try:
-            resources.folders.lend(slot, lease.mounts)
+            resources.folders.lend(slot, lease.attachments)
             resources.workspaces.lend(slot, lease.workspace)
             work = making(resources, slot, lease.size, lease.inodes)
             self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.uid_lease.fileno()])

@@ -36,7 +36,7 @@ FUNCTIONS = (make_slot, empty_slot, empty_runs, count_locks, count_connections)
 
 def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:
     """The making of a slot with a scratch of `size` bytes and `inodes`."""
-    places = [mount.name for mount in slot.folders]
+    places = [attachment.name for attachment in slot.attachments]
     if slot.workspace and slot.workspace.place:
         places.append(slot.workspace.place)
     config = resources.config

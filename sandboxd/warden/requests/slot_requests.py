@@ -47,7 +47,7 @@ class SlotRequests:
         reply: PendingReply,
         slot: int,
         session: str,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
         runs: Set[int],
@@ -67,7 +67,7 @@ class SlotRequests:
             adoption.slot.ready = True
             try:
                 if error is None:
-                    self._resources.folders.lend(adoption.slot, mounts)
+                    self._resources.folders.lend(adoption.slot, attachments)
             except StageError as refused:
                 error = refused
             reply.finish(error)

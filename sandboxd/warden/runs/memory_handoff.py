@@ -52,17 +52,17 @@ class MemoryHandoff:
 
     def _may_hold(self, slot: Slot, workers: Iterable[Worker]) -> Iterator[Worker]:
         """The runs to which a program of `slot` can have sent a descriptor."""
-        family = set[str]().union(*(self._families[one.folder] for one in slot.folders))
+        family = set[str]().union(*(self._families[one.folder] for one in slot.attachments))
         for worker in workers:
             if worker.run is None or worker.slot is None:
                 continue
-            if worker.slot is slot or any(one.folder in family for one in worker.slot.folders):
+            if worker.slot is slot or any(one.folder in family for one in worker.slot.attachments):
                 yield worker
 
     def _relate(self, workers: Iterable[Worker]) -> None:
         """Folders that one session sees are of one family from then on."""
         for slot in {one.slot.number: one.slot for one in workers if one.slot}.values():
-            names = {one.folder for one in slot.folders}
+            names = {one.folder for one in slot.attachments}
             family = names.union(*(self._families.get(name, set()) for name in names))
             self._families |= dict.fromkeys(family, family)
 

@@ -91,14 +91,14 @@ class FolderStore:
         with self._mounted(folder) as mount, stage(idmap.STAGE):
             return clone(mount)
 
-    def lend(self, slot: Slot, mounts: tuple[Attachment, ...]) -> None:
-        """Keep the folders of `mounts` mounted for `slot`, and prove that they can be shown with
-        its uid. `take_back` undoes this, also after an error."""
-        if not mounts:
+    def lend(self, slot: Slot, attachments: tuple[Attachment, ...]) -> None:
+        """Keep the folders of `attachments` mounted for `slot`, and prove that they can be shown
+        with its uid. `take_back` undoes this, also after an error."""
+        if not attachments:
             return
-        slot.folders = mounts
+        slot.attachments = attachments
         slot.idmap = idmap.user_namespace(Ids(FOLDER_UID, FOLDER_UID), Ids(slot.uid, slot.gid))
-        for one in mounts:
+        for one in attachments:
             if not self._users.get(one.folder):
                 self._attach(one.folder)
             self._users.setdefault(one.folder, set()).add(slot.number)
@@ -111,14 +111,14 @@ class FolderStore:
         file_systems = []
         if slot.idmap is not None:
             os.close(slot.idmap)
-        for one in slot.folders:
+        for one in slot.attachments:
             users = self._users.get(one.folder, set())
             users.discard(slot.number)
             if users or self._users.pop(one.folder, None) is None:
                 continue
             if (fd := images.detach(self._mount(one.folder))) is not None:
                 file_systems.append(fd)
-        slot.folders, slot.idmap = (), None
+        slot.attachments, slot.idmap = (), None
         return file_systems
 
     @property
@@ -128,7 +128,7 @@ class FolderStore:
 
     def clones(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[FolderMount, ...]:
         """The folders of `slot` as parts of a root; `stack` closes their descriptors."""
-        return tuple(self._clone(slot, one, stack) for one in slot.folders)
+        return tuple(self._clone(slot, one, stack) for one in slot.attachments)
 
     def _clone(self, slot: Slot, one: Attachment, stack: contextlib.ExitStack) -> FolderMount:
         assert slot.idmap is not None

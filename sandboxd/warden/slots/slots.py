@@ -72,7 +72,7 @@ class Slot:
     emptied_runs emptied directories of such runs, which wait for a run
     emptied_due those that a job is emptying now (runs/emptied_directories.py)
     suspect    its scratch was mounted while the disk was full
-    folders    the virtual folders that its session sees
+    attachments the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
     network    the hosts that the runs of its session may reach; None: none
     workspace  the directory of the host that its session sees, if it has one
@@ -93,7 +93,7 @@ class Slot:
     emptied_runs: list[str] = field(default_factory=list)
     emptied_due: int = 0
     suspect: bool = False
-    folders: tuple[Attachment, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     idmap: int | None = None
     network: NetworkGrant | None = None
     workspace: Workspace | None = None

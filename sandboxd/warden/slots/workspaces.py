@@ -249,7 +249,7 @@ class WorkspaceStore:
                 opened.callback(os.close, fd)
                 check(fd, workspace.path, workspace.uid)
                 if not workspace.place:
-                    _expect_places(fd, [folder.name for folder in slot.folders])
+                    _expect_places(fd, [attachment.name for attachment in slot.attachments])
                 tree = mapped(fd, slot.workspace_map)
         except Invalid as error:
             raise Unavailable(f"the workspace cannot be used: {error.public}") from None

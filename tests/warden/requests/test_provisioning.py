@@ -26,7 +26,7 @@ from sandboxd.wire import messages
 from ...sandbox import BareWarden
 from ...waiting import Patience
 
-USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "mounts": [], "workspace": None}
+USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "attachments": [], "workspace": None}
 
 
 class Work:
@@ -266,9 +266,9 @@ def test_create_with_a_folder_that_is_not_there_is_refused_and_looks_at_no_proce
     work: Work, blind_loop: None
 ) -> None:
     work.warden.resources.slots.proven(frozenset())
-    mount = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
+    attachment = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
     with pytest.raises(StageError):
-        work.begin(5, mounts=[mount])
+        work.begin(5, attachments=[attachment])
         work.finish()
         raise StageError(work.reply()["stage"], "refused")
     work.finish()
