@@ -18,8 +18,8 @@ from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.broker.broker_link import BrokerLink
 from sandboxd.warden.host_limits import within_host
-from sandboxd.warden.network.broker_link import BrokerLink
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests

@@ -28,10 +28,10 @@ from ..systemd import Notify
 from ..wire import messages
 from . import cursor_files
 from .background import BackgroundJobs
+from .broker.broker_link import BrokerLink
 from .config_reload import reload
 from .job_process import JobProcesses
 from .leaks.sweep import LeaseView, Sweep
-from .network.broker_link import BrokerLink
 from .requests.daemon_requests import DaemonRequests
 from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
