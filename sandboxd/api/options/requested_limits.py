@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import Invalid
 from ...model import size
 from ..access import unserved
-from . import sizes
+from . import limit_values, texts
 
 
 def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,21 +19,24 @@ def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> di
     Invalid."""
     limits: dict[str, Any] = {}
     for name, value in resources.items():
-        field = sizes.RESOURCES.get(name)
+        field = limit_values.RESOURCES.get(name)
         if field and value is not None:
-            limits[field] = sizes.amount(field, value, f"config.resources.{name}")
+            limits[field] = limit_values.amount(field, value, f"config.resources.{name}")
         elif not field and value not in (None, 0, "0", ""):
             data = {f"config.resources.{name}": "this host offers cpu and mem"}
             raise Invalid("Input validation error", data)
-    rest = {name: value for name, value in resource_opts.items() if name not in sizes.RESOURCE_OPTS}
-    unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
-    for name, field in sizes.RESOURCE_OPTS.items():
+    rest = {
+        name: value
+        for name, value in resource_opts.items()
+        if name not in limit_values.RESOURCE_OPTS
+    }
+    unserved.check(rest, "resource_opts", limit_values.RESOURCE_OPTS, "config.resource_opts")
+    for name, field in limit_values.RESOURCE_OPTS.items():
         if (value := resource_opts.get(name)) is not None:
-            limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
-    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
-        data = {
-            "config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed, not "
-            f"{sizes.quoted(resource_opts['disk'])}"
-        }
-        raise Invalid("Input validation error", data)
+            limits[field] = limit_values.amount(field, value, f"config.resource_opts.{name}")
+    if limits.get("disk", limit_values.SCRATCH_STEP) < limit_values.SCRATCH_STEP:
+        least, value = size(limit_values.SCRATCH_STEP), texts.quoted(resource_opts["disk"])
+        raise texts.refusal(
+            "config.resource_opts.disk", f"at least {least} are needed, not {value}"
+        )
     return limits

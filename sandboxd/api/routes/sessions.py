@@ -19,7 +19,7 @@ from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..admission.admission import Waiting
 from ..http.responses import JsonResponse
-from ..options import sizes
+from ..options import limit_values
 from ..sessions import workspace_facts
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
@@ -198,7 +198,7 @@ def _described(session: Session, app: AppState) -> SessionFacts:
 
 def _sandbox_facts(session: Session, app: AppState, limits: dict[str, Any]) -> SandboxFacts:
     config, row, active = app.config, session.row, session.runs.active
-    scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
+    scratch = limit_values.scratch_size(limits["disk"], config.scratch.size)
     end = session.due_end(time.time())
     return {
         "runtime": row.runtime,

@@ -20,7 +20,7 @@ from ...runs.plan import Plan
 from ...store import sessions as table
 from ...store.sessions import SessionRow
 from ..admission.fair_queue import Amount
-from ..options import sizes
+from ..options import limit_values
 from ..processes.leased_slot import LeasedSlot
 from .destruction import Destruction
 from .index import SessionIndex
@@ -143,7 +143,7 @@ class Creation:
 
     def _scratch_size(self, row: SessionRow) -> int:
         most = self._services.config.scratch.size
-        return sizes.scratch_size(row.limits.get("disk", most), most)
+        return limit_values.scratch_size(row.limits.get("disk", most), most)
 
     # -- at once
 

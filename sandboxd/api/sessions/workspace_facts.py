@@ -10,7 +10,7 @@ from ...errors import Invalid
 from ...model import Attachment, Workspace
 from ...store.sessions import SessionRow
 from ...wire.kinds import PATH_MAX
-from ..options.sizes import stored
+from ..options.texts import stored
 from .session import Session
 
 
