@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 class SessionRegistry:
     """All sessions, by UUID and by owner and name.
 
-    used  set when a session is used, for the reaper
+    used  set when a session is used, for the periodic work
     """
 
     def __init__(self, services: Services) -> None:
