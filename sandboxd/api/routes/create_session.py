@@ -27,7 +27,7 @@ from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
 from ..access.unserved import is_empty
-from ..admission.admission import Waiting
+from ..admission.admission import QueuePlace
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
 from ..options import granted_limits, limit_values, requested_limits, texts, variables
@@ -114,7 +114,7 @@ class CreatedSession(granted_limits.ClampFields):
     status: str
     created: bool
     servicePorts: list[Any]
-    queue: NotRequired[Waiting]
+    queue: NotRequired[QueuePlace]
     network: NotRequired[SessionNetwork]
 
 
@@ -260,8 +260,8 @@ def _answer(
         "created": created,
         "servicePorts": [],
     }
-    if waits := session.waits:
-        answer["queue"] = waits
+    if place := session.place:
+        answer["queue"] = place
     return {**answer, **granted_limits.clamp_fields(lowered)}
 
 

@@ -22,7 +22,7 @@ from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
-from ..admission.admission import Waiting
+from ..admission.admission import QueuePlace
 from ..http.delivery import expect_presence, hand_over, is_gone
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
@@ -116,7 +116,7 @@ class ExecuteResult(granted_limits.ClampFields):
     steps: NotRequired[list[StepResult]]
     offset: NotRequired[Offset]
     more: NotRequired[bool]
-    queue: NotRequired[Waiting]
+    queue: NotRequired[QueuePlace]
 
 
 class RunResult(ExecuteResult):
@@ -197,8 +197,8 @@ async def submit(request: HTTPConnection, target: Session, call: Call, policy: P
     """
     id = texts.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
-    waiting = state(request).sessions.waiting_runs(target.row.owner)
-    return await target.submit(id, plan(request, target, call), waiting, policy)
+    queued = state(request).sessions.queued_runs(target.row.owner)
+    return await target.submit(id, plan(request, target, call), queued, policy)
 
 
 def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
@@ -277,8 +277,8 @@ async def result(
         fields["steps"] = ends
     if reply.more:
         fields["more"] = True
-    if waiting := target.waiting(run):
-        fields["queue"] = waiting
+    if place := target.place_of(run):
+        fields["queue"] = place
     return {**fields, **granted_limits.clamp_fields(run.plan.clamped)}
 
 

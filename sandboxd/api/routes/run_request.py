@@ -128,10 +128,10 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
         annotate(request, session=row.id)
         count = await form.upload(session, inline, app.config.files)
         annotate(request, files=count)
-        waiting = app.sessions.waiting_runs(row.owner)
+        queued = app.sessions.queued_runs(row.owner)
         room = app.config.console.response_chars
         counted = functools.partial(count_body, request)
-        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, counted)
+        runs = EphemeralRuns(session, names, room, body.console == "base64", queued, counted)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
 
 

@@ -121,8 +121,8 @@ class Creation:
 
     async def _reserve_in_turn(self, wanted: SessionRow, wait_s: float, attend: Attend) -> bool:
         """Reserve for a session when its turn comes within `wait_s`; whether it did."""
-        waiting = self._reservations.queue.waiting_of(wanted.owner)
-        self._admission.check_waiting(waiting, "sessions")
+        queued = self._reservations.queue.queued_of(wanted.owner)
+        self._admission.check_queued(queued, "sessions")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 return await attend(
@@ -204,8 +204,8 @@ class Creation:
     # -- in turn
 
     async def _record_pending(self, wanted: SessionRow) -> SessionRow:
-        waiting = self._reservations.queue.waiting_of(wanted.owner)
-        self._services.admission.check_waiting(waiting, "sessions")
+        queued = self._reservations.queue.queued_of(wanted.owner)
+        self._services.admission.check_queued(queued, "sessions")
         row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
         await self._services.database.run(table.add, row)
         self._services.events.publish("enqueued", row)

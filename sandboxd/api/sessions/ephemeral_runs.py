@@ -78,12 +78,12 @@ class EphemeralRuns:
     """
 
     def __init__(
-        self, session: Session, names: Sequence[str], room: int, base64: bool, waiting: int,
+        self, session: Session, names: Sequence[str], room: int, base64: bool, queued: int,
         count: Callable[[int], None],
     ) -> None:  # fmt: skip
         """`waiting`: runs of the owner that wait already."""
         self._session, self._names, self._count = session, names, count
-        self._room, self._base64, self._waiting = room, base64, waiting
+        self._room, self._base64, self._queued = room, base64, queued
         self._console_left, self._files_left = CONSOLE_MAX, FILES_MAX
 
     async def first(self, plan: Plan, has_cases: bool) -> Outcome:
@@ -110,7 +110,7 @@ class EphemeralRuns:
 
     async def _follow(self, plan: Plan, expected: bytes | None = None) -> Outcome:
         """Start a run, and wait for its end."""
-        run = await self._session.submit(secrets.token_hex(16), plan, self._waiting)
+        run = await self._session.submit(secrets.token_hex(16), plan, self._queued)
         room = min(self._room, self._console_left)
         if expected is not None:  # all of it can be compared
             room = max(room, len(expected) + EXPECTED_MARGIN)

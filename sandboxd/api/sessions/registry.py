@@ -125,14 +125,14 @@ class SessionRegistry:
             if any(attachment.folder == folder for attachment in session.row.mounts)
         ]  # fmt: skip
 
-    def waiting_runs(self, owner: str) -> int:
+    def queued_runs(self, owner: str) -> int:
         """How many runs of an owner wait, behind others of their session or for admission. Most
         sessions are at rest, and are not looked at."""
         queues = {queue for queue in self.services.queues.pop(owner, ()) if queue.active}
         if queues:
             self.services.queues[owner] = queues
-        behind = sum(queue.waiting for queue in queues)
-        return behind + self.admission.runs.queue.waiting_of(owner)
+        behind = sum(queue.queued for queue in queues)
+        return behind + self.admission.runs.queue.queued_of(owner)
 
     def rows(self) -> list[tuple[SessionRow, float, int]]:
         """The rows of all sessions, also of those that are being destroyed, with their last use and

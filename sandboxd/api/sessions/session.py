@@ -30,7 +30,7 @@ from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.runs import RunEnd
 from ...store.sessions import SessionRow
-from ..admission.admission import DRAINED, AdmissionMode, Waiting
+from ..admission.admission import DRAINED, AdmissionMode, QueuePlace
 from ..processes.file_client import HelperPermits
 from ..processes.warden_client import RunStart
 from . import lifecycle
@@ -81,8 +81,8 @@ class Session:
 
     def check_begun(self) -> None:
         """Raise Full while it waits for its turn, NotFound when it has no slot."""
-        if waiting := self.waits:
-            raise Full(f"the session has not begun yet, it waits for its turn: {waiting.reason}")
+        if place := self.place:
+            raise Full(f"the session has not begun yet, it waits for its turn: {place.reason}")
         if self.row.slot is None:
             raise self._missing()
 
@@ -94,13 +94,13 @@ class Session:
         return self.row.slot
 
     @property
-    def waits(self) -> Waiting | None:
+    def place(self) -> QueuePlace | None:
         """The position at which the session waits; None: the session has begun."""
-        return self._services.admission.sessions.waiting(self.row.id)
+        return self._services.admission.sessions.place(self.row.id)
 
-    def waiting(self, run: Run) -> Waiting | None:
+    def place_of(self, run: Run) -> QueuePlace | None:
         """The position at which a run of the session waits; None: the run does not wait."""
-        return self._services.admission.waiting(self.runs, run)
+        return self._services.admission.place(self.runs, run)
 
     @property
     def busy(self) -> bool:
@@ -125,9 +125,9 @@ class Session:
 
     # -- requests
 
-    async def submit(self, id: str, plan: Plan, waiting: int, policy: PollPolicy = POLL) -> Run:
+    async def submit(self, id: str, plan: Plan, queued: int, policy: PollPolicy = POLL) -> Run:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
-        The owner has `waiting` runs that wait already.
+        The owner has `queued` runs that wait already.
 
         Raises what RunQueue.submit and `check_begun` do, Draining, and RateLimited
         when too many of the owner's runs wait.
@@ -137,7 +137,7 @@ class Session:
             if self._services.admission.paused:
                 raise Draining(DRAINED)
             self._services.admission.check_plan(plan)
-            self._services.admission.check_waiting(waiting, "runs")
+            self._services.admission.check_queued(queued, "runs")
         return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:

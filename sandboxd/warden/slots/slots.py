@@ -127,8 +127,8 @@ class Slots:
 
     emptying  slots that were leased and are not proven to be empty yet; no session gets them
     stuck     slots of `emptying` that could not be emptied at once
-    waiting   slots of sessions that could not be adopted, since another daemon has their uids:
-              their files stay, and nobody gets the slots before the next start
+    unadopted slots of sessions, since another daemon has their uids: their files stay, and nobody
+              gets the slots before the next start
     vacant    numbers that are proven to be empty, with the uid leases that keep others out
     proving   numbers that a background job looks at, with their uid leases
     spares    slots of no session, which have a scratch or are getting one (requests/spares.py)
@@ -142,7 +142,7 @@ class Slots:
         self.leased: dict[int, Slot] = {}
         self.emptying: dict[int, Slot] = {}
         self.stuck: set[int] = set()
-        self.waiting: set[int] = set()
+        self.unadopted: set[int] = set()
         self.vacant: dict[int, UidLease] = {}
         self.proving: dict[int, UidLease] = {}
         self.spares: dict[int, Slot] = {}
@@ -221,7 +221,7 @@ class Slots:
             raise Invalid(f"slot {number} does not hold session {session}")
         uid_lease = self._take_uid_lease_soon(number)
         if uid_lease is None:
-            self.waiting.add(number)
+            self.unadopted.add(number)
             raise Unavailable(f"slot {number} is held by another daemon")
         return self._slot(number, session, uid_lease)
 
@@ -274,7 +274,7 @@ class Slots:
 
     def _taken(self) -> tuple[Collection[int], ...]:
         """The slots that sessions have, had or may get back, and the spares."""
-        return self.leased, self.emptying, self.waiting, self.spares
+        return self.leased, self.emptying, self.unadopted, self.spares
 
     def _path(self, number: int) -> str:
         return f"{self._dir}/{number}"
