@@ -57,7 +57,7 @@ class Shim:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """The run that an entry serves, as far as the next run must be like it to have the entry.
+    """The properties of the run that an entry serves; the next run needs the same ones.
 
     jail    the parts that all runs have in common
     limits  the limits that an init cannot raise
