@@ -206,7 +206,7 @@ def test_used_session_stays_without_a_warning(start: Start) -> None:
     assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
 
 
-def test_upload_token_expires(start: Start) -> None:
+def test_upload_token_is_unknown_after_its_time(start: Start) -> None:
     server = start({"folders": {"token_s": 3600}})
     http = server.client
     http.post("/folders", json={"name": "data"})

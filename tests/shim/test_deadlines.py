@@ -84,7 +84,7 @@ def test_output_ends_the_waiting(clock: Deadlines) -> None:
     assert clock.look_due(START + 3 + FIRST_LOOK, quiet_since=START + 3)
 
 
-def test_looks_get_rarer(clock: Deadlines) -> None:
+def test_looks_for_a_wait_get_rarer_down_to_two_a_second(clock: Deadlines) -> None:
     clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), 60, Cpu())
     now, gaps = START + FIRST_LOOK, []
     for _ in range(6):
