@@ -4,24 +4,29 @@
     |- ConfigError        the operator's configuration or command line is wrong
     |- Refused            the request cannot be granted to this client
     |  |- Invalid         malformed or out of range
+    |  |  `- OutsideHome  a name that leaves /home/work
     |  |- NotFound        no such session, run, file, image ...
     |  |  `- Deleted      it is being deleted
     |  |- Exists          a session of that name exists and may not be reused
     |  |- FolderExists    a virtual folder of that name exists
-    |  |- OutsideHome     a name that leaves /home/work
     |  |- AuthInvalid     a signature that cannot be checked: its date, its form
     |  |- AuthFailed      no signature, a wrong one, one that was used before
     |  |- Forbidden       a right that the caller's keypair does not have
     |  |- QuotaExceeded   the session or its owner has used up a quota
     |  `- RateLimited     too many requests within the window, or at once
     |- StageError         a protection could not be applied or read back: the run stops
-    `- Unavailable        sandboxd has no capacity, or one of its halves is gone
-       |- Full            the capacity of this host is promised to others
-       |- Draining        the operator drains this daemon: nothing new begins
-       |- NoSpace         the disk of this host is full
-       `- Gone            the privileged half of the daemon is gone
+    |- Unavailable        sandboxd has no capacity, or one of its halves is gone
+    |  |- Full            the capacity of this host is promised to others
+    |  |- Draining        the operator drains this daemon: nothing new begins
+    |  |- NoSpace         the disk of this host is full
+    |  |  `- Unwritable   the database cannot be written (store/database.py)
+    |  `- Gone            the privileged half of the daemon is gone
+    |- WireError          a packet of api, warden or shim is no message (wire/messages.py)
+    |  `- Starved         a message came without its descriptors, of which too many are open
+    `- FileWireError      a packet of a file helper is malformed (wire/file_calls.py)
 
-The failure of a program is never an exception but a value, `model.Verdict`.
+api/http/problems.py has the response for each of them. The failure of a program is never an
+exception but a value, `model.Verdict`.
 
 `str(error)` is for the log of this host, and may name its files. `error.public` is for clients, and
 names none: a class gives its text to clients only if it overrides that property.
@@ -115,7 +120,8 @@ _NO_CAUSE = "failed; the server's log has the cause"
 
 
 class StageError(SandboxdError):
-    """A named point of the set-up failed; no untrusted code has run.
+    """A named point of the set-up failed, and the run or the act ends there. Programs of an earlier
+    step of the run may have run.
 
     `stage` is the point (see `jail.enter` and `warden`). `errno` is the kernel's answer, or 0 when
     a value that was read back differs from the requested one. `remedy` is a line for the

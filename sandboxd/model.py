@@ -11,6 +11,9 @@ from typing import Any, Literal
 MIB = 1 << 20
 GIB = 1 << 30
 
+INODES_MIN, INODES_MAX = 16, 1 << 31
+"""Files and directories that a scratch or a virtual folder may have."""
+
 UNLIMITED = 1 << 59
 """The value of a stack without a limit of its own; the limit of memory still holds. A number, so
 that it compares with others, and exact in JSON, whose numbers may become floats."""

@@ -17,7 +17,7 @@ from sandboxd.config import toml_file
 from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.tasks import HostTasks
 from sandboxd.model import STEPS, Limits
-from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.background import BackgroundJobs, failure
 from sandboxd.warden.broker.broker_link import BrokerLink
 from sandboxd.warden.host_limits import within_host
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
@@ -32,7 +32,7 @@ from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
-from sandboxd.warden.slots.provision import provision
+from sandboxd.warden.slots import folders
 from sandboxd.warden.slots.reclaim import reclaim
 from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.workers import Workers
@@ -96,7 +96,7 @@ class BareWarden:
         self._started: list[Worker] = []
         link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
-            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_warm, link),
+            SlotRequests(resources, self.workers, ending, jobs, link),
             RunRequests(self.resources, self.entries, directories, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
@@ -134,7 +134,9 @@ class BareWarden:
         try:
             self.resources.folders.lend(slot, attachments)
             self.resources.workspaces.lend(slot, workspace)
-            provision(**making(self.resources, slot, size, inodes).arguments)
+            if error := failure(making(self.resources, slot, size, inodes)()):
+                raise error
+            self.resources.folders.prove(slot)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
             raise
@@ -167,6 +169,9 @@ class BareWarden:
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, attachments)
+        for one in attachments:
+            folders.mount(self.resources.config.state_dir, one.folder)
+        self.resources.folders.prove(adopted.slot)
         adopted.slot.workspace = workspace
         adopted.slot.ready = True
         return adopted.shims

@@ -18,6 +18,9 @@ from sandboxd.cli.main import parser
 from sandboxd.config import toml_file
 from sandboxd.config.settings import Config
 from sandboxd.errors import ConfigError
+from sandboxd.runs import life
+from sandboxd.warden.runs import jail_entry
+from sandboxd.warden.slots import state_files
 
 from .each_case import each_case
 from .needs import missing
@@ -72,6 +75,26 @@ def test_functions_that_the_sequence_names_are_in_their_modules() -> None:
     }
     assert len(names) > 40
     assert sorted(names - defined) == []
+
+
+def _next_states(title: str) -> dict[str, set[str]]:
+    """The states in the table of a section, each with those that may follow it."""
+    text = _text(ROOT / "docs/architecture.md").split(f"# {title}\n", 1)[1]
+    table = text.split("| state | meaning | next |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {state: set(following.split(", ")) - {""} for state, _, following in rows}
+
+
+def test_states_in_the_architecture_are_those_of_the_code() -> None:
+    runs = {state: {*events.values()} - {state} for state, events in life.TRANSITIONS.items()}
+    assert _next_states("States of a run") == runs
+    entries = {state: set(following) for state, following in jail_entry.TRANSITIONS.items()}
+    assert _next_states("Entries to the jail") == entries
+
+
+def test_directories_of_the_state_are_in_the_architecture() -> None:
+    places = re.findall(r"`STATE/([\w.-]+)", _section("docs/architecture.md", "State"))
+    assert {*state_files.DIRECTORIES, "api", "lock", "workspace.key"} - {*places} == set()
 
 
 # -- the site
@@ -155,6 +178,11 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
         target = path.parent / name if name else path
         assert target.exists(), name
         assert not anchor or anchor in _anchors(target), f"{name}#{anchor}"
+
+
+def test_every_page_is_in_the_list_of_the_readme() -> None:
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {name for name, _ in _links(ROOT / "README.md")} == set()
 
 
 def _paths(path: Path) -> Iterator[str]:

@@ -4,12 +4,14 @@ what runs as root imports the standard library only."""
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from sandboxd.jail import syscalls
 from scripts.measures.imports import edges, module_circles, typing_circles
 from scripts.measures.tree import PACKAGE, Tree
 
@@ -127,6 +129,16 @@ def test_a_module_that_runs_as_root_imports_the_standard_library_only(
             assert roots <= sys.stdlib_module_names, f"{source.path} imports {roots}"
 
 
+def test_modules_that_use_ctypes_are_those_that_the_module_of_system_calls_names(
+    package: Tree,
+) -> None:
+    users = {one.path.removeprefix("sandboxd/") for one in package.sources
+             if any(isinstance(node, ast.Import) and node.names[0].name == "ctypes"
+                    for node in one.nodes)}  # fmt: skip
+    named = set(re.findall(r"[a-z_]+/[a-z_]+\.py", syscalls.__doc__ or ""))
+    assert users == named | {"jail/syscalls.py"}
+
+
 @pytest.mark.parametrize("part", API_MAY_IMPORT)
 def test_a_package_of_the_api_imports_only_packages_that_are_below_it(
     imports: Imports, part: str
@@ -141,6 +153,16 @@ def test_a_package_of_the_api_imports_only_packages_that_are_below_it(
 def test_every_package_of_the_api_has_its_place_in_the_order() -> None:
     packages = (ROOT / PACKAGE / "api").glob("*/__init__.py")
     assert {path.parent.name for path in packages} == {*API_MAY_IMPORT}
+
+
+def test_no_daemon_uses_select_which_knows_no_descriptor_above_1023(package: Tree) -> None:
+    users = [
+        source.path
+        for source in package.sources
+        for node in source.nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "select.select"
+    ]
+    assert users == ["sandboxd/cli/shell.py"], "a command has few descriptors"
 
 
 def test_no_modules_import_each_other_in_a_circle(package: Tree) -> None:

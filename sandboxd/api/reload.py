@@ -24,6 +24,7 @@ async def apply(state: AppState, connections: Connections, table: dict[str, Any]
     log.setup(new.log, new.log_level, "api")
     state.config = state.authenticator.config = new
     state.health.config = new
+    state.leaks.renew(new.sweep_s)
     state.tokens.life_s = new.folders.token_s
     state.bodies.most = new.http.bodies
     connections.http = new.http

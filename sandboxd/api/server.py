@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,6 +23,7 @@ from .. import runtimes
 from ..config.listen_address import keyed_paths
 from ..config.settings import Config
 from ..errors import Unavailable
+from ..host import descriptors
 from ..runs.cursor import CursorFile
 from ..store import keypairs
 from ..store.database import Database
@@ -32,8 +32,9 @@ from ..threads import start_all
 from . import app, freed_memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
-from .admission.admission import DRAINED, Admission
+from .admission.admission import Admission
 from .admission.capacity import HostCapacity
+from .admission.pauses import DRAINED
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
 from .http.body_budget import BodyBudget
@@ -66,8 +67,7 @@ def run(start: ApiStart) -> None:
 
     Raises ConfigError when the database cannot be used.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run of a session
+    descriptors.allow_most()  # two for each run of a session
     freed_memory.return_when_freed()
     quiet_uvicorn()
     store = Database(start.database)
@@ -106,7 +106,7 @@ async def _serve(start: ApiStart, store: Database) -> None:
     background = {
         "beat": state.health.beat(),
         "watchdog": _feed_watchdog(client),
-        "leaks": state.leaks.watch(server.ready, config.sweep_s),
+        "leaks": state.leaks.watch(server.ready),
     }
     if start.monitor is not None:
         second = MonitorServer(make_monitor(state.health, metrics), config.http)
@@ -142,7 +142,7 @@ def _state(start: ApiStart, client: WardenClient, store: Database, metrics: Metr
         authenticator=Authenticator(config, Keys(store)),
         metrics=metrics,
         health=Health(config, client, store, metrics),
-        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids),
+        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids, config.sweep_s),
         bodies=bodies,
         drain=Drain(admission),
         guarantees=start.guarantees,

@@ -57,11 +57,12 @@ OBSOLETE = {"RuntimeConfig": ("clean",)}
 """Keys of earlier versions, by table. They have no effect, and a server with one starts."""
 
 RESTART = (
-    "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
-    "console.head", "console.tail",
+    "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots",
+    "scratch.kind", "console.head", "console.tail",
 )  # fmt: skip
 """Keys that take effect at the next start of the daemon: sockets, uids, formats on disk. All other
-keys take effect when the file is read again."""
+keys take effect when the file is read again, a few of them for later sessions (docs/operations.md).
+"""
 
 
 def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:

@@ -1,7 +1,8 @@
 """The rules for the values of a configuration, as a table. No I/O.
 
 toml_file.py checks the type of each value; the rules here bound it. A key ends with `.*` where one
-rule holds for every number of a table, and with `[]` where it holds for every item of a list.
+rule holds for every value of a table, and with `[]` where it holds for every item of a list. Where
+two rules name one value, the first of them decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from .. import log
 from ..errors import ConfigError
-from ..model import GIB, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
+from ..model import GIB, INODES_MAX, INODES_MIN, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
 from . import network_profiles
 from .settings import Config
 
@@ -67,6 +68,7 @@ def _are_plain(paths: tuple[str, ...]) -> bool:
 
 
 IMAGE_SIZE = "between 16 MiB and 1 TiB, in bytes"
+IMAGE_INODES = f"between {INODES_MIN} and {INODES_MAX}"
 
 RULES = (
     one_of("auth", "keypair", "none", unset=""),
@@ -85,13 +87,18 @@ RULES = (
     between("slots.count", 1, 65536, "between 1 and 65536"),
     one_of("scratch.kind", "image", "tmpfs"),
     between("scratch.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    between("scratch.inodes", INODES_MIN, INODES_MAX, IMAGE_INODES),
     between("scratch.spares", 0, 64, "between 0 and 64"),
     between("folders.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
-    above_zero("admission.*"),
+    between("folders.inodes", INODES_MIN, INODES_MAX, IMAGE_INODES),
+    at_least("folders.count", 0),
+    above_zero("folders.token_s", "seconds"),
     share("admission.tasks"),
     share("admission.owner.tasks"),
+    above_zero("admission.*"),
     between("runs.prepared", 0, 256, "between 0 and 256"),
     between("runs.warm_s", 0, 60, "between 0 and 60 seconds"),
+    at_least("console.keep_s", 0, "seconds"),
     above_zero("console.*"),
     above_zero("files.*"),
     one_of("stop.runs", "keep", "drain"),
@@ -106,11 +113,10 @@ RULES = (
 
 def check(config: Config) -> None:
     """Raise ConfigError for the first value that breaks a rule."""
-    for rule in RULES:
-        for key, value in values(config, rule.key):
-            may_be_zero = value == 0 and key.rpartition(".")[2] in MAY_BE_ZERO
-            if not rule.holds(value) and not may_be_zero:
-                raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
+    for key, value, rule in bounded(config):
+        may_be_zero = value == 0 and key.rpartition(".")[2] in MAY_BE_ZERO
+        if not rule.holds(value) and not may_be_zero:
+            raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
     network_profiles.check(config.network)
     for step in STEPS:
         _, lowered = getattr(config.limits, step).clamped(config.ceiling)
@@ -127,6 +133,15 @@ def _above_ceiling(config: Config, step: str, name: str) -> str:
     )
 
 
+def bounded(config: Config) -> Iterator[tuple[str, Any, Rule]]:
+    """Each value for which there is a rule, with its full name and the rule that decides."""
+    decided = set[str]()
+    for rule in RULES:
+        named = list(values(config, rule.key))
+        yield from ((key, value, rule) for key, value in named if key not in decided)
+        decided.update(key for key, _ in named)
+
+
 def values(config: Config, key: str) -> Iterator[tuple[str, Any]]:
     """The values for which a rule holds, with their full names."""
     name = key.removesuffix(".*").removesuffix("[]")
@@ -136,16 +151,16 @@ def values(config: Config, key: str) -> Iterator[tuple[str, Any]]:
     if key.endswith("[]"):
         yield from ((name, item) for item in value)
     elif name != key:
-        yield from _leaves(name, value)
+        yield from leaves(f"{name}.", value)
     else:
         yield key, value
 
 
-def _leaves(name: str, table: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a table and of the tables in it."""
+def leaves(name: str, table: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a table and of the tables in it, with `name` before its key."""
     for field in dataclasses.fields(table):
         value = getattr(table, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _leaves(f"{name}.{field.name}", value)
+            yield from leaves(f"{name}{field.name}.", value)
         else:
-            yield f"{name}.{field.name}", value
+            yield f"{name}{field.name}", value

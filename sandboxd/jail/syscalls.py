@@ -1,9 +1,9 @@
 """The system calls that Python does not offer, named as in their man pages.
 
-The only use of ctypes in the daemon. Each function of libc has the types of its man page, so that
-no argument is cut to an int. Each wrapper takes and returns plain values, and raises OSError with
-errno and, where there is one, the path. Numbers newer than 423 are the same on every architecture
-(asm-generic).
+Three other modules use ctypes, for one function or buffer each: jail/network.py, runs/cursor.py and
+api/freed_memory.py. Each function of libc has the types of its man page, so that no argument is cut
+to an int. Each wrapper takes and returns plain values, and raises OSError with errno and, where
+there is one, the path. Numbers newer than 423 are the same on every architecture (asm-generic).
 """
 
 from __future__ import annotations

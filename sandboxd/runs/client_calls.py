@@ -141,6 +141,11 @@ class ClientCalls:
         if self._cursor_file:
             self._cursor_file.close()
 
+    async def closed(self) -> None:
+        """Wait until nothing writes into the cursor file any more, after `close`."""
+        if self._cursor_file:
+            await self._cursor_file.closed()
+
     @contextlib.asynccontextmanager
     async def call(
         self, input: Input | None, policy: PollPolicy, since: Offset | None

@@ -100,6 +100,7 @@ class CursorFile:
         self._lock = threading.Lock()
         self._record = self._written = b""
         self._is_in_memory = is_in_memory(fd)
+        self._closing: Future[None] | None = None
 
     @classmethod
     def start_threads(cls) -> None:
@@ -163,7 +164,13 @@ class CursorFile:
         if self._is_in_memory:
             self._close()
         else:
-            self._threads.submit(self._close)
+            self._closing = self._threads.submit(self._close)
+
+    async def closed(self) -> None:
+        """Wait until nothing writes into the file any more, after `close`: another run may get the
+        file."""
+        if self._closing:
+            await asyncio.shield(asyncio.wrap_future(self._closing))
 
     def _close(self) -> None:
         with self._lock:

@@ -124,6 +124,8 @@ class FinishedRuns:
         async with self._removing:
             runs = list(self._forgotten)
             await close_all(runs)
+            for run in runs:  # a write that the disk holds up would land in the next run's cursor
+                await run.closed()
             if runs:
                 await self._host.forget_runs(runs)
             del self._forgotten[: len(runs)]

@@ -31,7 +31,8 @@ _BACKLOG = 1000
 """Answers that are read at once: more than a socket holds."""
 
 _PIECE = 8192
-"""Characters of input in a packet: at most 12 bytes each in JSON, which fits wire.PACKET."""
+"""Characters of input in a packet: at most 12 bytes each in JSON, which fits
+wire.messages.PACKET."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,8 +222,15 @@ class RunQueue:
             self._queue.popleft()
             self._finished.add(run)
             run.done.set()
-            await self._host.run_over(run)
+            await self._account(run)
             self._finished.make_room()
+
+    async def _account(self, run: Run) -> None:
+        """Have the host account for a run; if it cannot, the runs behind it go on nevertheless."""
+        try:
+            await self._host.run_over(run)
+        except Exception:  # of any kind, such as that of a damaged database
+            _log.exception("the end of run %s cannot be accounted for", run.id)
 
     def add_notice(self, text: str) -> None:
         """Add a message for the client of the next run."""

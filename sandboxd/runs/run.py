@@ -303,6 +303,10 @@ class Run:
         self._follower.close()
         return self._follower.spool
 
+    async def closed(self) -> None:
+        """Wait until nothing writes into the files of the run any more, after `close`."""
+        await self._calls.closed()
+
 
 async def close_all(runs: Iterable[Run]) -> None:
     """Give the descriptors of all these runs back."""

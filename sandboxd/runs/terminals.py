@@ -32,7 +32,7 @@ from .run import Run
 _log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
-"""Bytes of input in a packet; base64 makes them 88 KiB, which fits wire.PACKET."""
+"""Bytes of input in a packet; base64 makes them 88 KiB, which fits wire.messages.PACKET."""
 
 
 class TerminalHost(Protocol):

@@ -34,7 +34,7 @@ _TENTH = 0.1
 
 
 class DeniedCalls:
-    """The refused calls of one run. It owns the descriptor `listener`.
+    """The refused calls of the runs of one jail. It owns the descriptor `listener`.
 
     counts  calls of the current step, by name
     last    name of the last of these calls, or None
@@ -59,9 +59,14 @@ class DeniedCalls:
         return self._listener
 
     def watch(self, selector: selectors.BaseSelector) -> None:
-        """Answer from now on whenever `selector` reports a call."""
+        """Begin a run: answer from now on whenever `selector` reports a call."""
         self._selector = selector
-        selector.register(self._listener, selectors.EVENT_READ, self._readable)
+        self._due, self._total = None, 0.0
+        self._register()
+
+    def _register(self) -> None:
+        assert self._selector
+        self._selector.register(self._listener, selectors.EVENT_READ, self._readable)
 
     def begin(self) -> None:
         """Begin a step: its counts start at 0."""
@@ -118,9 +123,9 @@ class DeniedCalls:
 
     def resume(self, now: float) -> float | None:
         """Answer again if the pause is over. Returns the end of the pause, or None."""
-        if self._due is not None and self._due <= now and self._selector:
+        if self._due is not None and self._due <= now:
             self._due = None
-            self.watch(self._selector)
+            self._register()
         return self._due
 
     def close(self) -> None:

@@ -35,7 +35,6 @@ import errno
 import functools
 import os
 import resource
-import select
 import signal
 import socket
 import time
@@ -44,9 +43,9 @@ from typing import Any, NoReturn
 
 from .. import crash
 from ..errors import StageError
+from ..host.descriptors import close_others, readable
 from ..jail import rlimits, syscalls
 from ..jail.cgroup import Group
-from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession, claim, prepare
 from ..jail.stage import stage
 from ..model import HOME, Limits
@@ -125,7 +124,7 @@ def _serve(sock: socket.socket, oom: int) -> None:
     step, terminal = 0, False
     children = Children()
     while True:
-        ready, _, _ = select.select([sock.fileno(), wake], [], [])
+        ready = readable(sock.fileno(), wake)
         if wake in ready:
             os.read(wake, 4096)
             status = children.reap(step)

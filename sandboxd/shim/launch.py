@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import StageError
+from ..host.descriptors import readable
 from ..jail import namespaces
 from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
@@ -149,5 +149,5 @@ def await_claim(
 
 def _wait_for_message(run_init: Init, denied: DeniedCalls) -> bool:
     """Wait for a message of init (True) or for a call to refuse (False)."""
-    ready, _, _ = select.select([run_init.sock.fileno(), denied.fileno()], [], [])
-    return run_init.sock.fileno() in ready
+    init = run_init.sock.fileno()
+    return init in readable(init, denied.fileno())

@@ -27,15 +27,13 @@ event of the run.
 from __future__ import annotations
 
 import os
-import resource
-import select
 import signal
 import socket
 from typing import NoReturn
 
 from ..errors import StageError
+from ..host.descriptors import allow_most, close_others, readable
 from ..jail import identity, syscalls
-from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession
 from ..jail.mounts import FolderMount
 from ..jail.stage import stage
@@ -63,10 +61,9 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
         os.setsid()  # the shim gets no signals from the daemon's terminal, and a PID 1 none at all
         # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends
         # one.
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        allow_most()
         syscalls.set_process_title("sandboxd: prepared")
-        if not select.select([sock], [], [], 0)[0]:
+        if not readable(sock.fileno(), wait_s=0):
             if isinstance(init, StageError):
                 raise EOFError
             await_prepared(init)
@@ -95,7 +92,7 @@ def _kill(init: Init | StageError) -> None:
 
 def _wait(sock: socket.socket, init: Init) -> None:
     """Wait for an order. Raises EOFError when the init ends first."""
-    if init.sock in select.select([sock, init.sock], [], [])[0]:
+    if init.sock.fileno() in readable(sock.fileno(), init.sock.fileno()):
         raise EOFError
 
 

@@ -5,8 +5,9 @@ drops root (main.py) and runs the steps. Each step gets its limits in the cgroup
 and its deadlines, and at its end a verdict in the run's journal. Output goes to the spool
 (console.py). Clients follow the run over the control socket (control.py).
 
-The shim has one thread and one selector. It polls for three things only, which the kernel does not
-announce: a program that waits for input, the end of the CPU time, and the disk (storage.py).
+The shim has one thread and one selector. It polls for four things, which the kernel does not
+announce: a program that waits for input, the end of the CPU time, the disk (storage.py), and the
+most memory and processes (peaks.py). All else is an event, or has a time that is known.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ that is left would have a port that the next run wants (sockets.py). The shim do
 from __future__ import annotations
 
 import os
-import select
 import socket
 
 from ..errors import StageError
+from ..host.descriptors import readable
 from ..jail import syscalls
 from ..wire import messages
 from . import ipc
@@ -47,8 +47,8 @@ def await_next_run(
             return None
         syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} warm")
         messages.send(sock, {"warm": spec.run})
-        init = execution.init.sock
-        if init in select.select([sock, init], [], [])[0]:
+        init = execution.init.sock.fileno()
+        if init in readable(sock.fileno(), init):
             return None
         message, fds = messages.receive(sock, ORDER)
         if message is None:

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import os
 import shutil
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 
@@ -74,10 +75,13 @@ def save(state_dir: str) -> None:
                 _copy(memory, disk)
 
 
-def remove_unknown(state_dir: str) -> None:
-    """Remove the cursors of runs that have no directory. No run may begin meanwhile."""
+def remove_unknown(state_dir: str, slots: Collection[int]) -> None:
+    """Remove the cursors of these `slots`, which no session has, and those of runs that have no
+    directory. No run may begin meanwhile: the warden's loop does this."""
+    unknown = {str(number) for number in slots}
     for memory, disk in _pairs(state_dir):
-        if not os.path.exists(disk):
+        slot = os.path.basename(memory).partition(".")[0]
+        if slot in unknown or not os.path.exists(disk):
             _unlink(memory)
 
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from ..errors import StageError
+from ..host.descriptors import close_others
 from ..jail import syscalls
-from ..jail.descriptors import close_others
 from ..jail.stage import stage
 
 

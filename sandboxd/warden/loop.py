@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from .. import crash, log
 from ..config.settings import Config
 from ..errors import StageError
+from ..host import pidfds
 from ..systemd import Notify
 from ..wire import messages
 from . import cursor_files
@@ -36,6 +37,7 @@ from .requests.daemon_requests import DaemonRequests
 from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
 from .requests.provisioning import Provisioning
+from .requests.remount import Remounts
 from .requests.run_requests import RunRequests
 from .requests.slot_jobs import FUNCTIONS
 from .requests.slot_requests import SlotRequests
@@ -105,6 +107,7 @@ class WardenLoop:
         self._api = api
         self._notify = notify
         self._read_again = read_again
+        self._api_fd = os.pidfd_open(api.pid)
         self._stopping = False
         self._spec: SpawnerSpec | None = None
         self._api_ends_by: float | None = None
@@ -138,21 +141,17 @@ class WardenLoop:
         acts = acts_of(
             self._daemon,
             provisioning,
-            SlotRequests(
-                resources,
-                self._workers,
-                self._teardown,
-                self._jobs,
-                self._entries.end_warm,
-                self._broker.link,
-            ),
+            SlotRequests(resources, self._workers, self._teardown, self._jobs, self._broker.link),
             RunRequests(
                 resources, self._entries, directories, self._workers.add, self._broker.link
             ),
             FolderRequests(resources, self._workers.add, self._jobs),
             WorkspaceRequests(resources, self._jobs),
         )
-        self._dispatcher = Dispatcher(api.sock, acts)
+        self._remounts = Remounts(
+            resources, self._jobs, self._entries.end_warm, self._teardown.go_on
+        )
+        self._dispatcher = Dispatcher(api.sock, acts, self._remounts.hold)
 
     def _size_entries(self) -> None:
         if not self._resources.tied:  # a private daemon has one run
@@ -280,17 +279,19 @@ class WardenLoop:
 
     def _stop(self) -> None:
         """SIGTERM: the api finishes its requests, or drains, and ends; the warden follows. A second
-        SIGTERM goes to the api too, which then does not wait."""
+        SIGTERM goes to the api too, which then does not wait. It may have been collected already,
+        and its pid be another process's."""
         if not self._stopping:
             self._stopping = True
             stop = self._resources.config.stop
             self._notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
-        os.kill(self._api.pid, signal.SIGTERM)
+        pidfds.send(self._api_fd, signal.SIGTERM)
 
     def _end(self) -> None:
         """Collect the workers that end with the daemon, and unmount every scratch and the copy of
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._remounts.close()
         self._entries.close()
         self._broker.close()
         self._spares.close()

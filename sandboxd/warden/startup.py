@@ -25,6 +25,7 @@ from ..api.start import ApiStart
 from ..config.listen_address import keyed_paths
 from ..config.settings import Config
 from ..errors import SandboxdError
+from ..host import descriptors
 from ..host.tasks import TaskMeter
 from ..jail import daemon_filters, identity, seccomp, syscalls
 from ..jail.chroot import own_mounts
@@ -55,6 +56,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     signal.signal(signal.SIGHUP, lambda *_: None)
     stop_signals: list[int] = []  # SIGTERMs that arrive before the loop handles them
     signal.signal(signal.SIGTERM, lambda number, _: stop_signals.append(number))
+    descriptors.allow_most()  # some for each session
     uid = api_uid(config)
     check(config, uid)
     listeners.check(config)

@@ -50,7 +50,7 @@ class Workers:
         self._watched: dict[int, Worker] = {}  # by pidfd
         # The spawner's word that a fault has ended a shim may come after its end.
         self._last = deque[Worker](maxlen=LAST)
-        self._handoff = MemoryHandoff()
+        self._handoff = MemoryHandoff(lambda: resources.folders.used)
         self._removals = GroupRemovals(
             selector,
             lambda ended: self._handoff.may_go(ended, self.all()),
@@ -177,7 +177,7 @@ class Workers:
             leases,
             frozenset(slots.emptying) - slots.stuck,
             frozenset(one.group.name for one in self.removing if one.group),
-            None if folder_helper else folders.mounted,
+            None if folder_helper else folders.used,
         )
 
     def groups(self) -> dict[str, Group]:

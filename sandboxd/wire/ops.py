@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Invalid
-from ..model import GIB, MIB
+from ..model import GIB, INODES_MAX, INODES_MIN, MIB
 from .kinds import (
     ATTACHMENTS,
     BOOLEAN,
@@ -75,6 +75,8 @@ class Op:
     once        the request is allowed once
     before      name of a request after which this one is allowed no longer; "": always allowed
     later       the warden serves other requests until it has the reply
+    scratch     it needs the scratch of the slot: one that takes no changes is mounted anew before,
+                and the warden serves other requests until then
     """
 
     name: str
@@ -88,6 +90,7 @@ class Op:
     once: bool = False
     before: str = ""
     later: bool = False
+    scratch: bool = False
 
 
 def _check_start(arguments: Mapping[str, Any]) -> None:
@@ -119,7 +122,7 @@ def _check_places(arguments: Mapping[str, Any]) -> None:
 
 
 _SESSION = {"slot": integer(0, SLOTS_MAX), "session": UUID}
-_SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(16, 1 << 31)}
+_SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(INODES_MIN, INODES_MAX)}
 _RUN = integer(1, 1 << 53)
 _RUNS = {"runs": set_of(_RUN)}
 _PEER = Descriptor("peer", SOCKET)
@@ -189,6 +192,7 @@ OPS: Mapping[str, Op] = {
             sends=(_STDIN,),
             rule=_check_start,
             returns=_FOLLOWERS,
+            scratch=True,
         ),
         Op(
             "follow",
@@ -204,7 +208,13 @@ OPS: Mapping[str, Op] = {
             "removes the directories of runs as soon as they are over",
             {**_SESSION, **_RUNS},
         ),
-        Op("files", "starts a file helper for a session", _SESSION, returns=_HELPER),
+        Op(
+            "files",
+            "starts a file helper for a session",
+            _SESSION,
+            returns=_HELPER,
+            scratch=True,
+        ),
         Op("release", "ends everything in a slot and frees it", _SESSION, later=True),
         Op("folder_make", "makes a virtual folder", {"folder": UUID, **_SIZE}, later=True),
         Op(
@@ -212,6 +222,7 @@ OPS: Mapping[str, Op] = {
             "starts a file helper for a virtual folder",
             {"folder": UUID},
             returns=_HELPER,
+            later=True,
         ),
         Op(
             "folder_remove",

@@ -248,8 +248,8 @@ class FakeActs:
             (self._base / folder / name).mkdir(parents=True)
         reply.succeed()
 
-    def folder_files(self, folder: str) -> Result:
-        return self._helper(self._base / folder, "uploads")
+    def folder_files(self, reply: PendingReply, folder: str) -> None:
+        reply.succeed(self._helper(self._base / folder, "uploads"))
 
     def folder_remove(self, reply: PendingReply, folder: str) -> None:
         self._remove(self._base / folder)

@@ -87,7 +87,7 @@ def test_reservation_that_is_not_possible_at_once_says_why() -> None:
         here.reserve("c", "ben", ONE)
         with pytest.raises(Full, match="this host takes on at most 2 runs"):
             here.reserve("d", "cem", ONE)
-        here.pause(True)
+        here.pause("drain")
         with pytest.raises(Draining):
             here.reserve("e", "cem", ONE)
         assert here.queue.used.count == 2 and not here.queue.queued
@@ -137,9 +137,9 @@ def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, c
                 case 1:
                     here.withdraw(chance.randrange(30))
                 case 2:
-                    here.pause(chance.random() < 0.5)
+                    (here.pause if chance.random() < 0.5 else here.resume)("drain")
             await asyncio.sleep(0)
-        here.pause(False)
+        here.resume("drain")
         async with asyncio.timeout(PATIENCE_S):
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result

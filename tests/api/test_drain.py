@@ -209,13 +209,16 @@ class Paused:
     """An admission that lets nothing begin for another reason than a drain, as in a recovery."""
 
     def __init__(self) -> None:
-        self.paused = True
+        self.pauses: set[str] = {"restore"}
         self.going_on: list[Any] = []
         self.runs = self
         self.on_release: Callable[[], None] = lambda: None
 
-    def pause(self, paused: bool) -> None:
-        self.paused = paused
+    def pause(self, why: str) -> None:
+        self.pauses.add(why)
+
+    def resume(self, why: str) -> None:
+        self.pauses.remove(why)
 
 
 def test_end_of_a_run_is_the_end_of_a_drain_only_while_the_daemon_is_being_drained(
@@ -234,3 +237,4 @@ def test_end_of_a_run_is_the_end_of_a_drain_only_while_the_daemon_is_being_drain
     drain.undo()
     admission.on_release()
     assert caplog.messages[2:] == ["draining is undone: work is taken on again"]
+    assert admission.pauses == {"restore"}, "that pause is not over"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ..http_clients import unix_client
 from ..waiting import until
 from .conftest import Server
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -176,6 +180,17 @@ def test_runs_are_counted_by_outcome_and_runtime(
     assert value(metrics, "run_seconds_count", runtime="c") >= 1
     assert value(metrics, "queue_seconds_count") >= 1
     assert value(metrics, "warden_request_seconds_count", op="start") >= 1
+
+
+def test_every_metric_is_in_the_documentation(server: Server) -> None:
+    with monitor(server) as http:
+        families = list(text_string_to_metric_families(http.get("/metrics").text))
+    names = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+    names = {name.removeprefix("sandboxd_") for name in names}
+    table = OPERATIONS.read_text().split("| metric, after `sandboxd_` |")[1].split("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert {name for name in names if not name.startswith("api_process_")} - documented == set()
 
 
 def test_metrics_show_sessions_queues_and_capacity(server: Server, session: str) -> None:

@@ -8,6 +8,7 @@ import uuid
 from typing import Any, cast
 
 import httpx
+import pytest
 
 from sandboxd.api.operation.leaks import KINDS, Leak, Leaks, leaks
 from sandboxd.api.processes.warden_client import WardenClient
@@ -15,7 +16,7 @@ from sandboxd.api.telemetry.metrics import Metrics
 from sandboxd.store.database import Database
 from sandboxd.warden.leaks.rule import Kind
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .conftest import Server
 from .test_health import samples, value
 
@@ -132,6 +133,27 @@ def test_slot_that_two_sweeps_find_is_released_and_what_the_first_one_has_remove
     warden = _Sweeps(seen | {"leaks": [leak]}, seen)
     assert [one["kind"] for one in checked(warden)] == ["process", "slot"]
     assert warden.released == [(1, OTHER)]
+
+
+def test_shorter_interval_of_a_reload_ends_the_pause_of_this_moment() -> None:
+    async def scenario() -> None:
+        ready = asyncio.Event()
+        ready.set()
+        warden = _Sweeps({}, {})
+        database = cast(Database, _Database())
+        checks = Leaks(cast(WardenClient, warden), database, Metrics(), every_s=1e9)
+        watch = asyncio.create_task(checks.watch(ready))
+        while len(warden.reports) == 2:
+            await asyncio.sleep(0)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert len(warden.reports) == 1, "the pause is long"
+        checks.renew(1e-9)
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(IndexError):  # no report is left
+                await watch
+
+    asyncio.run(scenario())
 
 
 def test_a_live_session_is_no_leak(server: Server, session: str) -> None:

@@ -96,6 +96,12 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
         ("log = 'xml'", 'log must be "text" or "json", not \'xml\''),
         ("cgroup = '/a'", "cgroup must be a path below /sys/fs/cgroup, not '/a'"),
         ("cgroup = 'a/../b'", "cgroup must be a path below /sys/fs/cgroup"),
+        ("[console]\nkeep_s = -1", "console.keep_s must be 0 or more, in seconds, not -1.0"),
+        ("[folders]\ntoken_s = -5", "folders.token_s must be above 0, in seconds, not -5.0"),
+        ("[folders]\ncount = -1", "folders.count must be 0 or more, not -1"),
+        ("[folders]\ninodes = 0", "folders.inodes must be between 16 and 2147483648, not 0"),
+        ("[scratch]\ninodes = 15", "scratch.inodes must be between 16 and 2147483648, not 15"),
+        ("[admission]\ntasks = 1.5", "admission.tasks must be above 0 and at most 1, not 1.5"),
         ("[slots]\ncount = 65537", "slots.count must be between 1 and 65536, not 65537"),
         ("a = ", "not valid TOML"),
     ],
@@ -117,6 +123,18 @@ def test_key_of_an_earlier_version_is_accepted_without_effect_and_logged(
 def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: value_rules.Rule) -> None:
     values = list(value_rules.values(settings.Config(), rule.key))
     assert values and all(rule.holds(value) for _, value in values)
+
+
+def test_each_number_has_a_rule() -> None:
+    whole = settings.Config()
+    ruled = {key for key, _, _ in value_rules.bounded(whole)}
+    numbers = {key for key, value in value_rules.leaves("", whole) if type(value) in (int, float)}
+    assert numbers - ruled == set()
+
+
+@pytest.mark.parametrize("text", ["[console]\nkeep_s = 0", "[folders]\ncount = 0"])
+def test_zero_that_the_documentation_names_is_accepted(tmp_path: Path, text: str) -> None:
+    load(tmp_path, text)
 
 
 def test_missing_file_is_reported(tmp_path: Path) -> None:

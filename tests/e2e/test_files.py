@@ -110,7 +110,9 @@ def test_link_to_the_host_is_never_written_or_read_through(
 
 
 def test_full_session_refuses_more_and_keeps_what_it_has(http: httpx.Client, session: Make) -> None:
-    id = session(resource_opts={"disk": "20m"})
+    # The size of its file system: below it, the limit of the step would end the program before the
+    # file system is full.
+    id = session(resource_opts={"disk": "32m"})
     run(http, id, {"exec": "echo kept > kept; head -c 40M /dev/zero > fill"})
     answer = upload(http, id, ("more", b"x" * MIB))
     assert answer.status_code == 412

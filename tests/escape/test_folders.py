@@ -12,7 +12,9 @@ import pytest
 
 from sandboxd.errors import Invalid, StageError
 from sandboxd.jail import idmap, syscalls
+from sandboxd.warden.slots import folders
 from sandboxd.warden.slots.folders import FOLDER_UID
+from sandboxd.wire import messages
 
 from ..sandbox import BareWarden, Sandbox, lease, restarted
 
@@ -53,8 +55,13 @@ def session(warden: BareWarden, folder: str) -> Iterator[Lease]:
 
 def stored(warden: BareWarden, folder: str, name: str) -> os.stat_result:
     """The status of a file as it is on disk."""
-    with warden.resources.folders._mounted(folder) as path:
-        return os.lstat(f"{path}/work/{name}")
+    store = warden.resources.folders
+    call = store.begin_call(folder)
+    folders.mount(warden.resources.config.state_dir, folder)
+    try:
+        return os.lstat(f"{store._mount(folder)}/work/{name}")
+    finally:
+        messages.close_all(store.end_call(folder, call))
 
 
 def test_files_of_a_folder_outlive_the_session(warden: BareWarden, folder: str) -> None:
@@ -264,7 +271,7 @@ def test_removal_of_a_folder_leaves_nothing(warden: BareWarden) -> None:
     assert not os.path.exists(f"{warden.resources.folders._dir}/{removed}")
     warden.remove_folder(removed)  # again, without an error
     with pytest.raises(StageError):
-        warden.request("folder_files", folder=removed)
+        folders.mount(warden.resources.config.state_dir, removed)
 
 
 def test_folder_that_cannot_be_created_leaves_nothing(warden: BareWarden) -> None:

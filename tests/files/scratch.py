@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sandboxd.files import helper
-from sandboxd.jail.descriptors import close_others
+from sandboxd.host.descriptors import close_others
 from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
 from ..waiting import PATIENCE_S

@@ -109,6 +109,36 @@ def test_cursor_that_the_file_has_already_is_not_written_again(
     file.close()
 
 
+def test_write_that_the_disk_holds_up_is_over_before_another_run_gets_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        disk, write, hung = threading.Event(), os.pwrite, threading.Event()
+
+        def hang(fd: int, data: bytes, offset: int) -> int:
+            if os.readlink(f"/proc/self/fd/{fd}").endswith("cursor"):
+                hung.set()
+                assert disk.wait(PATIENCE_S)
+            return write(fd, data, offset)
+
+        run = await stage.submit("a", exec="out x")
+        monkeypatch.setattr("sandboxd.runs.cursor.PATIENCE_S", 0.0)
+        monkeypatch.setattr(os, "pwrite", hang)
+        call = asyncio.create_task(reply(run))
+        await run.done.wait()
+        await eventually(hung.is_set)
+        expiring = asyncio.create_task(stage.runs.expire(run.ended_at + 60))
+        await eventually(lambda: run.id not in stage.runs._runs)
+        for _ in range(20):  # of the loop: each thread that closes files has its turn meanwhile
+            await asyncio.to_thread(lambda: None)
+        assert stage.rows, "its directory could be another run's now"
+        disk.set()
+        await asyncio.gather(call, expiring)
+        assert not stage.rows
+
+    play(tmp_path, scenario, replace(KEEP, keep_s=60))
+
+
 def test_reply_that_its_client_did_not_receive_is_served_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", build="out making", exec="out running\nexit 3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sandboxd.errors import Unavailable
 from sandboxd.runs.run import Run
 
 from ..waiting import eventually
-from .stage import Stage, follow, play, text
+from .stage import Stage, follow, play, statuses, text
 
 
 class SlowDisk:
@@ -71,5 +72,26 @@ def test_caller_that_goes_away_takes_no_record_away_from_another(tmp_path: Path)
         await asyncio.sleep(0)
         disk.durable.set_result(None)
         assert (await tasks[1]).id == "a"
+
+    play(tmp_path, scenario)
+
+
+def test_runs_behind_one_that_the_database_cannot_account_for_are_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        account = stage.run_over
+
+        async def fail_once(run: Run) -> None:
+            if run.id == "first":
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            await account(run)
+
+        monkeypatch.setattr(stage, "run_over", fail_once)
+        first, second = [await stage.submit(id, exec="out x") for id in ("first", "second")]
+        for run in (first, second):
+            assert statuses(await follow(run))[-1] == ("finished", 0)
+        await second.done.wait()
+        await eventually(lambda: stage.accounted == ["second"])
 
     play(tmp_path, scenario)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 
-from sandboxd.shim.denied_calls import DeniedCalls
+from sandboxd.shim.denied_calls import FREE, DeniedCalls
 
 
 def test_caller_that_was_killed_before_its_answer_does_not_end_the_answers() -> None:
@@ -32,4 +32,21 @@ def test_listener_whose_last_process_has_gone_is_not_looked_at_for_ever() -> Non
     denied._readable(reader)
     assert denied.resume(0.0) == float("inf")
     assert not selector.get_map()
+    denied.close()
+
+
+def test_next_run_of_a_warm_jail_does_not_wait_for_the_flood_of_the_run_before() -> None:
+    """A run that ends within the pause after a flood left its end to the next run, which failed."""
+    reader, writer = os.pipe()
+    denied = DeniedCalls(reader, {})
+    first = selectors.DefaultSelector()
+    denied.watch(first)
+    denied._total = FREE + 1.0
+    denied._pause(0.0)
+    first.close()
+    second = selectors.DefaultSelector()
+    denied.watch(second)
+    assert denied.resume(1.0) is None
+    assert list(second.get_map()) == [reader] and denied._total == 0
+    os.close(writer)
     denied.close()

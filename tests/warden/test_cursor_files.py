@@ -131,7 +131,7 @@ def test_next_daemon_reads_the_cursor_that_a_killed_one_wrote(
     make(run)
     write(run, b"served")
     assert Path(run, "cursor").read_bytes() == b""
-    cursor_files.remove_unknown(str(tmp_path))
+    cursor_files.remove_unknown(str(tmp_path), [])
     assert read(run) == b"served"
 
 
@@ -205,7 +205,7 @@ def test_cursors_in_memory_go_with_their_runs(runtime: Path, run: str, tmp_path:
     shutil.rmtree(run)
     cursor_files.save(str(tmp_path))
     assert not os.path.exists(run)
-    cursor_files.remove_unknown(str(tmp_path))
+    cursor_files.remove_unknown(str(tmp_path), [])
     assert in_memory(runtime) == []
     make(run)
     cursor_files.remove_all(str(tmp_path))

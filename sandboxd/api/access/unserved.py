@@ -27,7 +27,7 @@ UNASKED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 """Parameters of a request, by the name of their class -> key -> values that clients send unasked.
 
 Recorded from backend.ai-client 23.9.10, 24.3.0rc2 and 26.9.6 for Python, and 21.3.1 for Node.js.
-tests/api/recorded.py has the requests, and the tests send all of them."""
+tests/api/recorded.json has the requests, and the tests send all of them."""
 
 
 EMPTY: tuple[Any, ...] = (None, "", [], {})

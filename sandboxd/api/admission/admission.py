@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...config.settings import Config
-from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
+from ...errors import Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...host.tasks import OWN_TASKS
 from ...model import GIB, MIB
 from ...runs.plan import Plan
@@ -24,8 +24,7 @@ from ...runs.queue import RunQueue
 from ...runs.run import Run
 from .capacity import HostCapacity
 from .fair_queue import Amount, FairQueue, Reason
-
-DRAINED = "the server is being drained: nothing new begins for now"
+from .pauses import Pause, Pauses
 
 NOTICE_S = 1.0
 """A run that has waited longer gets a notice when it begins."""
@@ -66,6 +65,7 @@ class Reservations:
         self._resource = resource
         self._host_full = bounds.host_full
         self._turns: dict[Hashable, asyncio.Future[bool]] = {}
+        self.pauses = Pauses()
         self.queue = FairQueue(bounds.total, bounds.owner)
         self.on_release: Callable[[], None] = lambda: None
 
@@ -75,9 +75,15 @@ class Reservations:
         self._host_full = bounds.host_full
         self._grant()
 
-    def pause(self, paused: bool) -> None:
-        """Grant nothing any more, or go on."""
-        self.queue.paused = paused
+    def pause(self, why: Pause) -> None:
+        """Grant nothing until `resume`."""
+        self.pauses.add(why)
+        self.queue.paused = True
+
+    def resume(self, why: Pause) -> None:
+        """End a pause. Nothing is granted while another one lasts."""
+        self.pauses.discard(why)
+        self.queue.paused = bool(self.pauses)
         self._grant()
 
     def _grant(self) -> None:
@@ -91,7 +97,8 @@ class Reservations:
         self.queue.grant(key, owner, amount)
 
     def reserve(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Reserve at once. Raises QuotaExceeded, Full, NoSpace or Draining when that cannot be."""
+        """Reserve at once. Raises QuotaExceeded, Full, NoSpace, Draining or, in another pause,
+        Unavailable when that cannot be."""
         self.queue.enqueue(key, owner, amount)
         self._grant()
         place = self.queue.place(key)
@@ -99,9 +106,9 @@ class Reservations:
             return
         _, reason = place
         self.release(key)
+        if refusal := self.pauses.refusal:
+            raise refusal
         text = self._explanation(reason)
-        if reason == "paused":
-            raise Draining(text)
         if reason in ("owner size", "size") and self._host_full:
             raise NoSpace(f"the server's disk is full: {text}")
         if reason in ("owner count", "owner size", "owner tasks"):
@@ -174,7 +181,7 @@ class Reservations:
                 left = max(0, total.tasks - self.queue.used.tasks)
                 return f"this host promises {total.tasks} tasks, of which {left} are left"
             case "paused":
-                return DRAINED
+                return str(self.pauses.refusal)
         return f"other {self._kind}s come first"
 
 
@@ -236,20 +243,25 @@ class Admission:
             await self.refresh()
             self.sessions.reserve(key, owner, amount)
 
-    def pause(self, paused: bool) -> None:
-        """Let nothing new begin, or go on."""
-        self.runs.pause(paused)
-        self.sessions.pause(paused)
+    def pause(self, why: Pause) -> None:
+        """Let nothing new begin until `resume`."""
+        self.runs.pause(why)
+        self.sessions.pause(why)
+
+    def resume(self, why: Pause) -> None:
+        """End a pause. Nothing begins while another one lasts."""
+        self.runs.resume(why)
+        self.sessions.resume(why)
 
     @property
     def are_waiting(self) -> bool:
         """A run or a session waits for its turn."""
         return bool(self.runs.queue.queued or self.sessions.queue.queued)
 
-    @property
-    def paused(self) -> bool:
-        """Nothing new begins."""
-        return self.runs.queue.paused
+    def check_pause(self) -> None:
+        """Raise Draining or Unavailable while nothing new begins."""
+        if refusal := self.sessions.pauses.refusal:
+            raise refusal
 
     @property
     def going_on(self) -> list[Run]:

@@ -63,7 +63,7 @@ class Drain:
             _log.info("draining: nothing new begins")
         self._cancel_deadline()
         self._begun = True
-        self._admission.pause(True)
+        self._admission.pause("drain")
         notice = "this server is being drained"
         self.until = None
         if deadline_s is not None:
@@ -82,7 +82,7 @@ class Drain:
         self.until = None
         self.drained.clear()
         self._begun = False
-        self._admission.pause(False)
+        self._admission.resume("drain")
 
     def _check_drained(self) -> None:
         if self.on and not self._admission.going_on and not self.drained.is_set():

@@ -12,6 +12,7 @@ stays: its row may have been lost, and its files may belong to an owner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -53,8 +54,10 @@ class Leaks:
         database: Database,
         metrics: Metrics,
         unrecorded: Callable[[], set[str]] = set,
+        every_s: float = 60.0,
     ) -> None:
-        """`unrecorded` gives the UUIDs of the sessions without a row at this moment."""
+        """`unrecorded` gives the UUIDs of the sessions without a row at this moment; `every_s` is
+        the time from one sweep to the next."""
         self._unrecorded = unrecorded
         self.recent: deque[Leak] = deque(maxlen=RECENT_MAX)
         self._warden = warden
@@ -62,9 +65,16 @@ class Leaks:
         self._metrics = metrics
         self._by_kind: Counter[str] = Counter()
         self._seconds = self._at = 0.0
+        self._every_s = every_s
+        self._renewed = asyncio.Event()
         metrics.reading(self._readings)
 
-    async def watch(self, ready: asyncio.Event, every_s: float) -> None:
+    def renew(self, every_s: float) -> None:
+        """Change the time from one sweep to the next, also of the pause of this moment."""
+        self._every_s = every_s
+        self._renewed.set()
+
+    async def watch(self, ready: asyncio.Event) -> None:
         """Check again and again, once the sessions of the daemon before have been restored."""
         await ready.wait()
         while True:
@@ -72,7 +82,15 @@ class Leaks:
                 await self.check()
             except (SandboxdError, sqlite3.Error) as error:  # the next one may succeed
                 log.event("sweep.failed", logging.WARNING, error=str(error))
-            await asyncio.sleep(every_s)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        began = time.monotonic()
+        while (left := began + self._every_s - time.monotonic()) > 0:
+            self._renewed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._renewed.wait()
 
     async def check(self) -> dict[str, Any]:
         """The report of a sweep that is done now. Raises SandboxdError."""

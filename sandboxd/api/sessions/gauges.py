@@ -37,6 +37,8 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
             "disk_bytes": storage.size,
         }
         yield gauges(name, what, "of", amounts)
-    yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)
+    yield gauge(
+        "draining", "1 while the daemon is drained", "drain" in sessions.admission.runs.pauses
+    )
     ceiling = asdict(sessions.config.ceiling)
     yield gauges("limit_ceiling", "The highest limit that a step may request", "limit", ceiling)

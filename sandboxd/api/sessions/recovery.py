@@ -45,7 +45,7 @@ class Recovery:
     async def restore(self) -> None:
         """Restore every session in the database. Raises Gone when the warden is gone."""
         admission, database = self._services.admission, self._services.database
-        admission.runs.pause(True)
+        admission.runs.pause("restore")
         runs = await database.run(run_table.all_rows)
         for row in await database.run(table.all_rows):
             try:
@@ -60,7 +60,7 @@ class Recovery:
         deadline = time.monotonic() + SETTLE_S
         while self._undecided() and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
-        admission.runs.pause(False)
+        admission.runs.resume("restore")
 
     def _undecided(self) -> bool:
         """At least one run at the head of a queue neither goes on nor waits yet."""

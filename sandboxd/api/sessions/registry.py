@@ -77,7 +77,7 @@ class SessionRegistry:
     def suspend(self) -> None:
         """The daemon ends: nothing new begins, though reservations are released now; calls that
         wait for a run reply at once that it goes on."""
-        self.admission.pause(True)
+        self.admission.pause("end")
         self.events.close()
         for session in self._index:
             session.suspend()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ...errors import Deleted, Draining, Full, NotFound, SandboxdError, Unavailable
+from ...errors import Deleted, Full, NotFound, SandboxdError, Unavailable
 from ...runs.channel import Channel
 from ...runs.console_items import text
 from ...runs.follower import StartedRun
@@ -30,7 +30,7 @@ from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.runs import RunEnd
 from ...store.sessions import SessionRow
-from ..admission.admission import DRAINED, AdmissionMode, QueuePlace
+from ..admission.admission import AdmissionMode, QueuePlace
 from ..processes.file_client import HelperPermits
 from ..processes.warden_client import RunStart
 from . import lifecycle
@@ -129,13 +129,12 @@ class Session:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
         The owner has `queued` runs that wait already.
 
-        Raises what RunQueue.submit and `check_begun` do, Draining, and RateLimited
+        Raises what RunQueue.submit, `check_begun` and Admission.check_pause do, and RateLimited
         when too many of the owner's runs wait.
         """
         if not self.runs.resumes(id):
             self.check_begun()
-            if self._services.admission.paused:
-                raise Draining(DRAINED)
+            self._services.admission.check_pause()
             self._services.admission.check_plan(plan)
             self._services.admission.check_queued(queued, "runs")
         return await self.runs.submit(id, plan, policy)

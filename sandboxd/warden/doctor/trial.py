@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from dataclasses import astuple, dataclass
 from typing import Self
 
 from ...errors import SandboxdError, StageError
+from ...host.descriptors import readable
 from ...jail.stage import stage
 from ..fork import default_signals, die_with
 
@@ -71,7 +71,7 @@ class Trial:
 
     def is_over(self) -> bool:
         """Nothing more comes: the child has ended, or written its outcomes."""
-        return bool(select.select([self._fd], [], [], 0)[0])
+        return bool(readable(self._fd, wait_s=0))
 
 
 def attempt(act: Act, seconds: float) -> str:
@@ -112,7 +112,7 @@ def _tried(act: Act) -> TrialOutcome:
 def _read(fd: int, deadline: float) -> bytes:
     """The bytes of `fd` until its end or the deadline."""
     data = b""
-    while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while readable(fd, wait_s=max(0.0, deadline - time.monotonic())):
         piece = os.read(fd, 65536)
         if not piece:
             break

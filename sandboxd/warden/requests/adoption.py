@@ -105,12 +105,11 @@ def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[
         if name not in known and not is_slot_group(name)
     ]
     unleased = resources.slots.unleased()  # now: the daemon leases slots while the job works
+    cursor_files.remove_unknown(resources.config.state_dir, unleased)  # and runs begin
 
     def work() -> list[str]:
         _end_groups(resources.hierarchy, unknown)
-        removed = resources.slots.remove(unleased)
-        cursor_files.remove_unknown(resources.config.state_dir)
-        return removed
+        return resources.slots.remove(unleased)
 
     return work
 

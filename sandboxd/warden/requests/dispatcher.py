@@ -32,6 +32,15 @@ from .replies import PendingReply, Result
 Act = Callable[..., Result | None]
 """Carries out a request. Raises SandboxdError or OSError; nothing half done is left then."""
 
+Hold = Callable[[Request, Callable[[StageError | None], None]], bool]
+"""Keeps a request back, if it cannot be carried out yet (remount.py). The function is called when
+it can be, or with the error of which it is refused. Raises SandboxdError."""
+
+
+def hold_none(_: Request, __: Callable[[StageError | None], None]) -> bool:
+    """No request is kept back."""
+    return False
+
 
 def acts_of(*subjects: object) -> dict[str, Act]:
     """The act of each request of the table: the method of that name of one of `subjects`."""
@@ -45,14 +54,17 @@ def acts_of(*subjects: object) -> dict[str, Act]:
 
 
 class Dispatcher:
-    """Serves the requests that arrive on `sock`.
+    """Serves the requests that arrive on `sock`. `hold` keeps those back that have to wait.
 
     broken  a packet was no message: nothing that this api does can be trusted any more
     """
 
-    def __init__(self, sock: socket.socket, acts: Mapping[str, Act]) -> None:
+    def __init__(
+        self, sock: socket.socket, acts: Mapping[str, Act], hold: Hold = hold_none
+    ) -> None:
         self._sock = sock
         self._acts = acts
+        self._hold = hold
         self._checker = RequestChecker()
         self.broken = False
 
@@ -78,14 +90,34 @@ class Dispatcher:
         return True
 
     def _carry_out(self, message: dict[str, Any], fds: list[int]) -> None:
-        reply = self._reply(message)
+        """Carry a request out. One that has to wait takes its descriptors out of `fds`."""
+        reply, own = self._reply(message), fds.copy()
         try:
             request = self._checker.check(message, fds)
+
+            def go_on(error: StageError | None) -> None:
+                try:
+                    self._answer(request, reply, error)
+                finally:
+                    messages.close_all(own)
+
+            if self._hold(request, go_on):
+                fds.clear()
+                return
+        except (SandboxdError, OSError) as error:
+            _refuse(reply, error)
+        else:
+            self._answer(request, reply)
+
+    def _answer(
+        self, request: Request, reply: PendingReply, error: StageError | None = None
+    ) -> None:
+        try:
+            if error:
+                raise error
             result = self._act(request, reply)
-        except SandboxdError as error:
-            reply.refuse(error)
-        except OSError as error:  # no descriptor, memory or disk is left: this request fails alone
-            reply.refuse(StageError.of("warden", error))
+        except (SandboxdError, OSError) as refusal:
+            _refuse(reply, refusal)
         else:
             if not request.op.later:
                 reply.succeed(result)
@@ -102,3 +134,9 @@ class Dispatcher:
             return PendingReply(self._sock, NUMBER.parse(message.get("id")))
         except SandboxdError:
             return PendingReply(self._sock, 0)
+
+
+def _refuse(reply: PendingReply, error: SandboxdError | OSError) -> None:
+    """Refuse a request. An OSError, where no descriptor, memory or disk is left, is of this request
+    alone."""
+    reply.refuse(StageError.of("warden", error) if isinstance(error, OSError) else error)

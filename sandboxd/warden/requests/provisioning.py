@@ -22,6 +22,7 @@ from ...model import Attachment, NetworkGrant, Workspace
 from ..background import BackgroundJobs, failure
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
+from ..slots.slots import Slot
 from .replies import PendingReply, Result
 from .slot_jobs import making
 from .spares import Spares
@@ -169,7 +170,7 @@ class Provisioning:
         slot.network = lease.network
 
         def finish(result: dict[str, Any] | None) -> None:
-            if error := failure(result):
+            if error := failure(result) or shown(resources, slot):
                 self._teardown.begin(slot, lambda _: reply.refuse(error))
             else:
                 slot.ready = True
@@ -183,6 +184,15 @@ class Provisioning:
         except (SandboxdError, OSError):
             self._teardown.begin(slot, lambda _: None)
             raise
+
+
+def shown(resources: Resources, slot: Slot) -> StageError | None:
+    """The folders of `slot` are mounted; the reason why its programs cannot see them, if any."""
+    try:
+        resources.folders.prove(slot)
+    except StageError as error:
+        return error
+    return None
 
 
 def busy(resources: Resources) -> frozenset[int | None]:

@@ -20,7 +20,6 @@ from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.scratch import clone_into
 from ..slots.slots import RunShare, Slot
-from .remount import remount_if_suspect
 from .replies import Result
 
 RUNS_MAX = 256
@@ -63,7 +62,6 @@ class RunRequests:
     ) -> Result:
         """Start a run: make its cgroup and directory, and give it to a shim."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._entries.end_warm)
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)
@@ -87,10 +85,12 @@ class RunRequests:
                 leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
+            worker = Worker(shim.pid, leased, run, group, shim.pidfd, terminal)
+            undo.callback(worker.kill)  # before all else: a run that is refused must not go on
+            self._add(worker)
+            leased.runs[run] = shim.pid
+            self._link(leased, run)
             undo.pop_all()
-        leased.runs[run] = shim.pid
-        self._add(Worker(shim.pid, leased, run, group, shim.pidfd, terminal))
-        self._link(leased, run)
         resources.host_files.look()
         return Result(descriptors=followers)
 
@@ -106,10 +106,12 @@ class RunRequests:
             return None
         group = entry.tenancy.group
         run_directory.note(slot.run_path(spec.run), group)
-        self._share(spec, slot, group, is_warm=True)
-        if shim := self._entries.resume(entry, spec):
-            return shim, group
-        slot_group.leave(self._resources.hierarchy, slot, spec.run)
+        with contextlib.ExitStack() as undo:
+            undo.callback(slot_group.leave, self._resources.hierarchy, slot, spec.run)
+            self._share(spec, slot, group, is_warm=True)
+            if shim := self._entries.resume(entry, spec):
+                undo.pop_all()
+                return shim, group
         return None
 
     def _share(self, spec: RunSpec, slot: Slot, group: Group, is_warm: bool = False) -> None:

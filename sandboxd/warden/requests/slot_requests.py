@@ -17,14 +17,14 @@ from ..slots.scratch import clone_into
 from ..slots.slots import Slot
 from ..workers import Workers
 from .adoption import complete, take_up
-from .remount import remount_if_suspect
+from .provisioning import shown
 from .replies import PendingReply, Result
-from .teardown import Teardown
+from .slot_jobs import mounting
+from .teardown import Finish, Teardown
 
 
 class SlotRequests:
-    """Acts on slots. `end_warm` ends the shims of a slot that have no run; `link` gives a run to
-    the broker."""
+    """Acts on slots. `link` gives a run to the broker."""
 
     def __init__(
         self,
@@ -32,14 +32,12 @@ class SlotRequests:
         workers: Workers,
         teardown: Teardown,
         jobs: BackgroundJobs,
-        end_warm: Callable[[Slot], None],
         link: Callable[[Slot | None, int | None], None],
     ) -> None:
         self._resources = resources
         self._jobs = jobs
         self._workers = workers
         self._teardown = teardown
-        self._end_warm = end_warm
         self._link = link
 
     def adopt(
@@ -62,15 +60,15 @@ class SlotRequests:
             self._workers.add(worker)
             self._link(worker.slot, worker.run)
 
-        def completed(result: dict[str, Any] | None) -> None:
-            error = failure(result)
+        def finish(error: StageError | None) -> None:
             adoption.slot.ready = True
-            try:
-                if error is None:
-                    self._resources.folders.lend(adoption.slot, attachments)
-            except StageError as refused:
-                error = refused
             reply.finish(error)
+
+        def completed(result: dict[str, Any] | None) -> None:
+            if error := failure(result):
+                finish(error)
+            else:
+                self._lend_folders(adoption.slot, attachments, finish)
 
         work = reported(lambda: complete(self._resources, adoption))
         keep = [adoption.slot.uid_lease.fileno()]
@@ -80,10 +78,28 @@ class SlotRequests:
             adoption.slot.ready = True  # it can be released
             raise
 
+    def _lend_folders(
+        self, slot: Slot, attachments: tuple[Attachment, ...], finish: Finish
+    ) -> None:
+        """Have the folders of an adopted slot mounted and proven."""
+        folders = self._resources.folders
+
+        def mounted(result: dict[str, Any] | None) -> None:
+            finish(failure(result) or shown(self._resources, slot))
+
+        try:
+            folders.lend(slot, attachments)
+            if missing := folders.unmounted([one.folder for one in attachments]):
+                work = mounting(self._resources, missing)
+                self._jobs.begin("mount folders", work, mounted, [])
+            else:
+                mounted({})
+        except StageError as error:
+            finish(error)
+
     def files(self, slot: int, session: str) -> Result:
         """Start a file helper that sees the scratch and the folders of a session."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._end_warm)
         with contextlib.ExitStack() as stack:
             with stage("file helper"):
                 root = clone_into(stack, leased.scratch)

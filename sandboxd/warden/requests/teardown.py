@@ -81,7 +81,9 @@ class Teardown:
         """Vacate the slots that have become idle."""
         for number in list(self._releases):
             slot = self._slots.leased.get(number)  # None: it is being emptied already
-            if slot is None or self._workers.is_busy(slot) or self._awaits_collection(slot):
+            if slot is None or slot.remounting or self._workers.is_busy(slot):
+                continue
+            if self._awaits_collection(slot):
                 continue
             self._awaited.pop(number, None)
             try:

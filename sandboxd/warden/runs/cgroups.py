@@ -10,13 +10,14 @@ v2, in this order:
     top level  `sandboxd-...`, when the daemon was started from a shell, whose group is shared
 
 A group that hands controllers down may hold no processes: those move into a leaf, `daemon`.
-Shims have a leaf of their own, `shims`. The other groups are those of slots, `slot-SLOT`, and in
-each of them one for each run, `SLOT.RUN`. Runs of an earlier version are in no slot's group.
+Shims and the broker have leaves of their own, `shims` and `broker`. The other groups are those of
+slots, `slot-SLOT`, and in each of them one for each run, `SLOT.RUN`. Runs of an earlier version are
+in no slot's group.
 
 v1: a directory below the delegated group or the daemon's own, for each controller, and for cpuset,
-which programs want to read; shims move to
-the delegated group as systemd sees it, in its own hierarchy, which has no controller. That is a v2
-hierarchy where systemd has one (its hybrid mode), else the v1 hierarchy `name=systemd`.
+which programs want to read. Shims move to the delegated group as systemd sees it, in its own
+hierarchy, which has no controller. That is a v2 hierarchy where systemd has one (its hybrid mode),
+else the v1 hierarchy `name=systemd`.
 
 Reading and writing of the files is host/cgroupfs.py's.
 """

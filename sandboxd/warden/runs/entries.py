@@ -1,8 +1,10 @@
 """The entries to the jail of one warden: those that are prepared ahead, and those that are warm.
 
-An order has one road, whatever entry takes it. The candidates are a warm entry of the session, then
-prepared ones, then one that the spawner makes for the order, then one that the warden forks itself:
-the first that acknowledges has the run. Silence means that the next one is tried (jail_entry.py).
+An order takes one of two roads (requests/run_requests.py). `resume` gives the warm entry of a
+session its next run. Without one, or if it is silent, `begin` gives the run to an entry that has
+seen no session. The candidates are prepared ones, then one that the spawner makes for the order,
+then one that the warden forks itself: the first that acknowledges has the run. Silence means that
+the next one is tried (jail_entry.py).
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 A warm entry waits for `warm_s`. A jail shows the host as it was when the jail was made: a name that
@@ -20,7 +22,6 @@ import contextlib
 import functools
 import logging
 import math
-import select
 import selectors
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator
 from ... import log
 from ...errors import StageError
 from ...host import memory
+from ...host.descriptors import readable
 from ...jail.enter import Jail
 from ...jail.stage import stage
 from ...shim import main as shim
@@ -124,7 +126,7 @@ class Entries:
         has cleared the jail, or ends."""
         for entry in self._claimed:
             if entry.state == "claimed" and entry.tenancy and entry.tenancy.slot is slot:
-                if select.select([entry.sock], [], [], SOON_S)[0]:
+                if readable(entry.sock.fileno(), wait_s=SOON_S):
                     self._received(entry)
                 return self._warm.get(slot.number)
         return None
@@ -149,17 +151,16 @@ class Entries:
             try:
                 entry.order(message, fds)
                 self._start(entry, jail)
-                begun = entry.acknowledged()
-            except OSError:  # it has ended, or the host has nothing left for a new one
-                entry.drop()
+                if begun := entry.acknowledged():
+                    self._refill_at = max(self._refill_at, time.monotonic() + REFILL_S)
+                    self._keep(entry, tenancy, run.stays)
+                    return begun
+            except BaseException as error:  # whatever it is: what is refused must not go on
+                entry.kill()
+                # It had ended, or the host has nothing left for a new one.
+                if entry.shim or not isinstance(error, OSError):
+                    raise
                 continue
-            except StageError:  # no process can be made
-                entry.drop()
-                raise
-            if begun:
-                self._refill_at = max(self._refill_at, time.monotonic() + REFILL_S)
-                self._keep(entry, tenancy, run.stays)
-                return begun
             log.event("entry.silent", logging.WARNING, slot=run.slot, run=run.run)
         raise StageError("claim", "no shim takes the run")
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import socket
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ...host import pidfds
+from ...host.descriptors import readable
 from ...jail.cgroup import Group
 from ...shim.run_spec import ORDER
 from ...wire import messages
@@ -110,11 +110,18 @@ class JailEntry:
             message, fds = messages.receive(self.sock)
         except BlockingIOError:
             return True
+        except messages.Starved as error:
+            message, fds = error.message, []
         except (OSError, messages.WireError):
             return False
         kind = next(iter(message), "") if message else ""
-        if self.shim is None and len(fds) == 1:
-            return self._receive_first(kind, messages.number(message or {}, kind), fds[0])
+        if self.shim is None:
+            if len(fds) == 1:
+                self._close_process()
+                self._process = messages.number(message or {}, kind), fds[0]
+            else:
+                messages.close_all(fds)
+            return self._receive_first(kind)
         messages.close_all(fds)
         if (self.state, kind) not in (("claimed", "warm"), ("ordered", "claimed")):
             return False
@@ -122,19 +129,20 @@ class JailEntry:
         self.since = time.monotonic()
         return self.shim is not None
 
-    def _receive_first(self, kind: str, pid: int, pidfd: int) -> bool:
-        """Take in a message of an entry that has seen no session."""
-        self._close_process()
-        self._process = pid, pidfd
-        if kind == "prepared" and self.state == "preparing":
+    def _receive_first(self, kind: str) -> bool:
+        """Take in a message of an entry that has seen no session. Where this process could open no
+        pidfd for the acknowledgement, it has the one of an entry that was prepared."""
+        if kind == "prepared" and self.state == "preparing" and self._process:
             self.become("prepared")
-        elif kind == "claimed":
+        elif kind == "claimed" and self.state == "ordered" and self.child is not None:
+            self._close_process()
             self.become("claimed")
-            self._process = None
-            self.shim = Shim(pid, pidfd)
-            if self.child is not None:
-                os.close(pidfd)
-                self.shim = Shim(self.child)
+            self.shim = Shim(self.child)
+        elif kind == "claimed" and self.state == "ordered" and self._process:
+            self.become("claimed")
+            self.shim, self._process = Shim(*self._process), None
+        else:
+            return False
         return True
 
     def order(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -148,17 +156,19 @@ class JailEntry:
         deadline = time.monotonic() + ACK_S
         lives = True
         while lives and self.state == "ordered" and (left := deadline - time.monotonic()) > 0:
-            select.select([self.sock], [], [], left)
+            readable(self.sock.fileno(), wait_s=left)
             lives = self.receive()
         if self.state == "ordered":
             with contextlib.suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RD)
             while self.state == "ordered" and self.receive():
                 pass  # one that came just before counts
-        if self.state != "claimed":
-            self.drop()
-            return None
-        return self.shim
+        if self.state == "claimed":
+            return self.shim
+        if self.shim is None:  # it may have begun, if this process did not understand what it said
+            self.kill()
+        self.drop()
+        return None
 
     def drop(self) -> None:
         """Let the entry go. It ends, but for a run that goes on."""
@@ -170,12 +180,25 @@ class JailEntry:
 
     def finish(self) -> None:
         """Let the entry, which has seen no session, go, and wait until it has ended."""
-        pidfd = os.dup(self._process[1]) if self._process else None
+        process, self._process = self._process, None
         self.drop()
-        if pidfd is not None:
-            if not select.select([pidfd], [], [], END_S)[0]:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+        if process:
+            if not pidfds.await_ends([process[1]], END_S):
+                pidfds.send(process[1])
+            os.close(process[1])
+
+    def kill(self) -> None:
+        """Let the entry go and end its process, which has no other owner, whatever it does."""
+        process, self._process = self._process, None
+        if self.shim and self.shim.pidfd is not None:
+            process = self.shim.pid, self.shim.pidfd
+        self.drop()
+        if process is None and self.child:  # not collected: it is still the same one
+            process = self.child, os.pidfd_open(self.child)
+        if process:
+            pidfds.send(process[1])
+            pidfds.await_ends([process[1]], END_S)
+            os.close(process[1])
 
     def _close_process(self) -> None:
         if self._process:

@@ -9,14 +9,15 @@ more: run after run could hand its memory on until the host has none.
 So a group with such memory is not removed while runs go on that may hold the memory, and runs that
 may hold it for longer than HELD_S are ended. Runs of other owners cannot hold it, since a folder
 belongs to one owner. The sessions that could have passed something on are remembered by folder,
-because a session between two others may be gone already.
+because a session between two others may be gone already. A folder that no slot has is forgotten:
+a descriptor waits in a socket only as long as a process has the socket.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 
 from ... import log
 from ...jail.cgroup import Group
@@ -31,15 +32,19 @@ HELD_S = 3.0
 
 
 class MemoryHandoff:
-    """Decides when the group of a run that is over may be removed."""
+    """Decides when the group of a run that is over may be removed. `in_use` are the folders that a
+    slot has at this moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_use: Callable[[], Set[str]]) -> None:
+        self._in_use = in_use
         self._since: dict[str, float] = {}
-        self._families: dict[str, set[str]] = {}  # folder -> folders that a session had with it
+        # Folder -> those of its family: one set, which all of them share.
+        self._families: dict[str, set[str]] = {}
 
     def may_go(self, ended: Worker, workers: Iterable[Worker]) -> bool:
         """No run holds memory of the run `ended`. Ends workers that may hold it for too long."""
         assert ended.group and ended.slot
+        self._forget_unused()
         self._relate([ended, *workers])
         holders = list(self._may_hold(ended.slot, workers))
         if not holders or ended.group.shared_memory() <= HELD_MAX:
@@ -58,6 +63,11 @@ class MemoryHandoff:
                 continue
             if worker.slot is slot or any(one.folder in family for one in worker.slot.attachments):
                 yield worker
+
+    def _forget_unused(self) -> None:
+        """Folders that no slot has leave their families; those that remain stay related."""
+        for name in self._families.keys() - self._in_use():
+            self._families.pop(name).discard(name)
 
     def _relate(self, workers: Iterable[Worker]) -> None:
         """Folders that one session sees are of one family from then on."""

@@ -37,9 +37,9 @@ from typing import Any
 from ... import crash
 from ...errors import StageError
 from ...host import procfs
+from ...host.descriptors import close_others
 from ...jail import enter, namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
-from ...jail.descriptors import close_others
 from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
 from ...jail.rootfs import RootPlan

@@ -16,7 +16,8 @@ class Worker:
 
     run       the number of its run when it is a shim; None while it waits for the next one
     group     the cgroup of its run
-    pidfd     of a shim that an earlier daemon has started, which is no child of this process
+    pidfd     of a shim that is no child of this process: the spawner, or an earlier daemon, has
+              forked it
     terminal  its run is a terminal, which ends with its user or the daemon
     """
 

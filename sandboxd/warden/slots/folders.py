@@ -12,16 +12,20 @@ with different uids may use a folder at once; a kernel without idmapped mounts r
 A file call on a folder needs no map, since its helper has FOLDER_UID.
 
 An image is mounted as long as a slot has the folder, and while a helper for it is made; the
-helper's own clone keeps the file system until the helper ends. Only `remove` removes a folder: a
-folder that the api does not know any more may still be a user's data.
+helper's own clone keeps the file system until the helper ends. To mount an image waits for the
+disk, all the more if its journal is to be recovered after a crash. So the loop only notes its users
+(FolderStore), and a background job mounts it (`mount`). Only `remove` removes a folder: a folder
+that the api does not know any more may still be a user's data.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from ...errors import Invalid, StageError
 from ...jail import idmap
@@ -42,13 +46,36 @@ DIRECTORIES = {"work": 0o755, "uploads": 0o700, "stage": 0o700} | {
 }
 
 
+def mount(state_dir: str, folder: str) -> None:
+    """Mount a folder, if it is not mounted; a slot or a file call uses it, so that nobody unmounts
+    it meanwhile. This waits for the disk. Several processes may do so at once. Raises StageError.
+    """
+    path = f"{state_dir}/folders/{folder}"
+    image, target = f"{path}/image", f"{path}/mount"
+    with stage(idmap.STAGE), contextlib.ExitStack() as stack:
+        try:
+            size = os.path.getsize(image)
+        except FileNotFoundError:
+            raise StageError(idmap.STAGE, f"folder {folder} is not there") from None
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.ismount(target):
+            images.mount(image, target)
+        images.verify(target, size)
+        os.stat(f"{target}/work")  # read from the disk now, and not in the loop
+
+
 class FolderStore:
-    """The folders of one daemon."""
+    """The folders of one daemon, as the warden's loop knows them. A folder has users: slots, by
+    number, and file calls, which have numbers below zero. A folder without a user is unmounted."""
 
     def __init__(self, state_dir: str) -> None:
         self._dir = f"{state_dir}/folders"
-        self._users: dict[str, set[int]] = {}  # mounted folder -> slots that have it
+        self._users: dict[str, set[int]] = {}
+        self._mounted: set[str] = set()  # of those with users
         self._removals: set[str] = set()  # folders that a background job removes
+        self._calls = itertools.count(-1, -1)
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def make(self, folder: str, size: int, inodes: int) -> None:
@@ -59,20 +86,20 @@ class FolderStore:
             undo.callback(shutil.rmtree, path, ignore_errors=True)
             os.mkdir(self._mount(folder), 0o700)
             images.make(f"{path}/image", size, inodes)
-            with self._mounted(folder) as mount:
-                for name, mode in DIRECTORIES.items():
-                    os.mkdir(f"{mount}/{name}")
-                    os.chown(f"{mount}/{name}", FOLDER_UID, FOLDER_UID)
-                    os.chmod(f"{mount}/{name}", mode)
-                flush.file_system(mount)
+            images.mount(f"{path}/image", self._mount(folder))
+            try:
+                images.verify(self._mount(folder), size)
+                _make_directories(self._mount(folder))
+            finally:
+                images.unmount(self._mount(folder))
             flush.directory(path)
             flush.directory(self._dir)
             undo.pop_all()
 
     def begin_removal(self, folder: str) -> None:
-        """No session gets the folder any more, and no file helper, up to `end_removal`. Raises
+        """No session gets the folder any more, and no file call, up to `end_removal`. Raises
         Invalid when a session has it, or it is being removed."""
-        if self._users.get(folder) or folder in self._removals:
+        if any(user >= 0 for user in self._users.get(folder, ())) or folder in self._removals:
             raise Invalid(f"folder {folder} is in use")
         self._removals.add(folder)
 
@@ -86,44 +113,73 @@ class FolderStore:
         with stage(idmap.STAGE), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self._dir}/{folder}")
 
+    def begin_call(self, folder: str) -> int:
+        """A file call uses the folder from now on, up to `end_call` with this number. Raises
+        StageError."""
+        call = next(self._calls)
+        self._use(folder, call)
+        return call
+
+    def end_call(self, folder: str, call: int) -> list[int]:
+        """The call has its helper, or has failed; the rest as of `take_back`."""
+        return self._leave(folder, call)
+
     def open(self, folder: str) -> int:
-        """A detached clone of the whole of a folder, for a file helper."""
-        with self._mounted(folder) as mount, stage(idmap.STAGE):
-            return clone(mount)
+        """A detached clone of the whole of a folder that is mounted, for a file helper."""
+        self._mounted.add(folder)
+        with stage(idmap.STAGE):
+            return clone(self._mount(folder))
 
     def lend(self, slot: Slot, attachments: tuple[Attachment, ...]) -> None:
-        """Keep the folders of `attachments` mounted for `slot`, and prove that they can be shown
-        with its uid. `take_back` undoes this, also after an error."""
+        """`slot` uses the folders of `attachments` from now on. They are to be mounted
+        (`unmounted`), and then to be proven (`prove`). `take_back` undoes this, also after an
+        error. Raises StageError."""
         if not attachments:
             return
         slot.attachments = attachments
         slot.idmap = idmap.user_namespace(Ids(FOLDER_UID, FOLDER_UID), Ids(slot.uid, slot.gid))
         for one in attachments:
-            if not self._users.get(one.folder):
-                self._attach(one.folder)
-            self._users.setdefault(one.folder, set()).add(slot.number)
+            self._use(one.folder, slot.number)
+
+    def unmounted(self, folders: Sequence[str]) -> list[str]:
+        """Those of `folders` that are to be mounted, or perhaps are just now."""
+        return [folder for folder in folders if folder not in self._mounted]
+
+    def prove(self, slot: Slot) -> None:
+        """The folders of `slot` are mounted now; prove that they can be shown with its uid. Raises
+        StageError."""
+        self._mounted.update(one.folder for one in slot.attachments)
         with contextlib.ExitStack() as stack:
             self.clones(slot, stack)
 
     def take_back(self, slot: Slot) -> list[int]:
-        """`slot` has no folders any more; folders that no other slot has are unmounted. The
+        """`slot` has no folders any more; folders without another user are unmounted. The
         descriptors keep their file systems, see images.detach."""
-        file_systems = []
         if slot.idmap is not None:
             os.close(slot.idmap)
-        for one in slot.attachments:
-            users = self._users.get(one.folder, set())
-            users.discard(slot.number)
-            if users or self._users.pop(one.folder, None) is None:
-                continue
-            if (fd := images.detach(self._mount(one.folder))) is not None:
-                file_systems.append(fd)
+        file_systems = [
+            fd for one in slot.attachments for fd in self._leave(one.folder, slot.number)
+        ]
         slot.attachments, slot.idmap = (), None
         return file_systems
 
+    def _use(self, folder: str, user: int) -> None:
+        if folder in self._removals:
+            raise StageError(idmap.STAGE, f"folder {folder} is being removed")
+        self._users.setdefault(folder, set()).add(user)
+
+    def _leave(self, folder: str, user: int) -> list[int]:
+        users = self._users.get(folder, set())
+        users.discard(user)
+        if users or self._users.pop(folder, None) is None:
+            return []
+        self._mounted.discard(folder)
+        fd = images.detach(self._mount(folder))
+        return [] if fd is None else [fd]
+
     @property
-    def mounted(self) -> frozenset[str]:
-        """The folders that a slot has."""
+    def used(self) -> frozenset[str]:
+        """The folders that a slot or a file call uses."""
         return frozenset(self._users)
 
     def clones(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[FolderMount, ...]:
@@ -141,26 +197,11 @@ class FolderStore:
     def _mount(self, folder: str) -> str:
         return f"{self._dir}/{folder}/mount"
 
-    @contextlib.contextmanager
-    def _mounted(self, folder: str) -> Iterator[str]:
-        """The mount of `folder`. One that no slot has is mounted for the time of the `with`."""
-        if self._users.get(folder):
-            yield self._mount(folder)
-            return
-        self._attach(folder)
-        try:
-            yield self._mount(folder)
-        finally:
-            images.unmount(self._mount(folder))
 
-    def _attach(self, folder: str) -> None:
-        image, mount = f"{self._dir}/{folder}/image", self._mount(folder)
-        if folder in self._removals:
-            raise StageError(idmap.STAGE, f"folder {folder} is being removed")
-        with stage(idmap.STAGE):
-            try:
-                size = os.path.getsize(image)
-            except FileNotFoundError:
-                raise StageError(idmap.STAGE, f"folder {folder} is not there") from None
-            images.mount(image, mount)
-        images.verify(mount, size)
+def _make_directories(root: str) -> None:
+    """Make the directories of a folder below `root`, on the disk when this returns."""
+    for name, mode in DIRECTORIES.items():
+        os.mkdir(f"{root}/{name}")
+        os.chown(f"{root}/{name}", FOLDER_UID, FOLDER_UID)
+        os.chmod(f"{root}/{name}", mode)
+    flush.file_system(root)

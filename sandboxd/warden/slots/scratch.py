@@ -14,21 +14,28 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 
 from ...config.settings import ScratchConfig
 from ...jail import syscalls
 from ...jail.mounts import clone
 from ...jail.stage import stage
+from ...model import GIB
 from . import images
 
 INBOXES = 16
 """Places for uploads on their way. Each file helper takes one. They are made in advance, since a
 full scratch has no room for a directory and must still be listed and downloaded."""
 
-DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700} | {
-    f"stage/{number}": 0o700 for number in range(INBOXES)
+STAGE = "stage"
+"""The directory of the inboxes. It is never empty."""
+
+DIRECTORIES = {"work": 0o755, "tmp": 0o1777, STAGE: 0o700} | {
+    f"{STAGE}/{number}": 0o700 for number in range(INBOXES)
 }
 
+UNMOUNT_S = 1.0
+"""How long a mount may take to go after the last process that saw it."""
 
 BLANK = "-tree.ext4"
 """The end of the name of a blank."""
@@ -64,9 +71,13 @@ class ScratchMaker:
                 images.mount(f"{slot_path}/image", target)
             images.verify(target, size)
 
-    def in_use(self, slot_path: str) -> bool:
-        """A process still uses the scratch of a slot."""
-        return images.attached(f"{slot_path}/image")
+    def remount(self, slot_path: str) -> None:
+        """Mount the scratch of a slot anew, which has an image. This waits for the disk."""
+        self.unmount(slot_path)
+        deadline = time.monotonic() + UNMOUNT_S
+        while images.attached(f"{slot_path}/image") and time.monotonic() < deadline:
+            time.sleep(0.01)  # a process that has just ended holds it; if it stays, nothing changes
+        self.mount(slot_path, 1024 * GIB, 0)
 
     def unmount(self, slot_path: str) -> None:
         """Unmount the scratch of a slot, also while a process uses it."""

@@ -1,7 +1,7 @@
 """Slots: small numbers that are leased to sessions. Uid, gid and directories follow from a number.
 
-    STATE/slots/N/session      the session's UUID, written last when leased, removed first; blank
-                               in a spare
+    STATE/slots/N/session      the session's UUID, written last when leased; blank in a spare
+    STATE/slots/N/ended        the same file, whose name changes first when the session is over
     STATE/slots/N/image        its scratch, see scratch.py
     STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
     STATE/slots/N/runs/K/      run K, see runs/run_directory.py
@@ -72,6 +72,7 @@ class Slot:
     emptied_runs emptied directories of such runs, which wait for a run
     emptied_due those that a job is emptying now (runs/emptied_directories.py)
     suspect    its scratch was mounted while the disk was full
+    remounting a background job mounts its scratch anew
     attachments the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
     network    the hosts that the runs of its session may reach; None: none
@@ -93,6 +94,7 @@ class Slot:
     emptied_runs: list[str] = field(default_factory=list)
     emptied_due: int = 0
     suspect: bool = False
+    remounting: bool = False
     attachments: tuple[Attachment, ...] = ()
     idmap: int | None = None
     network: NetworkGrant | None = None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.errors import Invalid, StageError
+from sandboxd.model import STEPS
 from sandboxd.warden.requests.dispatcher import Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
 from sandboxd.wire import messages
-from sandboxd.wire.ops import OPS
+from sandboxd.wire.ops import OPS, Request
 
 from ...descriptors import open_descriptors
 
@@ -150,3 +153,33 @@ def test_closed_socket_ends_the_conversation(conversation: Conversation) -> None
 def test_table_without_an_act_is_not_served() -> None:
     with pytest.raises(AssertionError, match="no act"):
         acts_of(object())
+
+
+def test_request_that_is_kept_back_has_its_descriptors_until_it_is_answered(
+    conversation: Conversation,
+) -> None:
+    waiting: list[Callable[[StageError | None], None]] = []
+
+    def hold(_: Request, go_on: Callable[[StageError | None], None]) -> bool:
+        waiting.append(go_on)
+        return True
+
+    conversation.dispatcher._hold = hold
+    conversation.act = lambda stdin, **_: Result(descriptors=[os.dup(stdin)])
+    stdin = os.memfd_create("stdin")
+    start = {
+        "op": "start", "id": 6, "slot": 1, "session": SESSION, "run": 1, "shell": "/bin/sh",
+        "steps": [], "environ": {}, "terminal": False, "interactive": False, "runtime": "",
+    }  # fmt: skip
+    start["steps"] = [
+        {"name": name, "command": None, "limits": asdict(STEP_LIMITS)} for name in STEPS
+    ]
+    for error in (None, StageError("scratch", "Input/output error", 5)):
+        messages.send(conversation.api, start, [stdin])
+        assert conversation.dispatcher.serve_one()
+        waiting.pop()(error)
+        reply, fds = messages.receive(conversation.api)
+        assert reply and reply["ok"] is (error is None), reply
+        assert len(fds) == int(error is None)
+        messages.close_all(fds)
+    os.close(stdin)

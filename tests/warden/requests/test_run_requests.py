@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from sandboxd.config.settings import STEP_LIMITS, Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError, Unavailable
 from sandboxd.model import STEPS
 from sandboxd.shim.run_spec import RunSpec
-from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs import run_directory, slot_group
 from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.entries import Entries
 from sandboxd.warden.runs.jail_entry import Shim
@@ -114,6 +115,22 @@ def test_run_that_cannot_start_is_undone(sandbox: Sandbox, monkeypatch: pytest.M
         sandbox.start()
     assert_nothing_is_left(sandbox)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_run_that_cannot_be_bounded_has_no_share_in_its_slot_although_a_shim_is_warm(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StageError("cgroup of the slot", "Input/output error", errno.EIO)
+
+    sandbox.warden.entries.warm_s = 60.0
+    sandbox.run("true")
+    assert sandbox._resting, "no shim is warm"
+    with monkeypatch.context() as patch:
+        patch.setattr(slot_group, "_bound", refuse)
+        with pytest.raises(StageError, match="Input/output error"):
+            sandbox.start(run=2)
+    assert sandbox.slot.shares.keys() <= {1}
 
 
 def test_forgotten_run_loses_its_directory_when_it_is_over(sandbox: Sandbox) -> None:

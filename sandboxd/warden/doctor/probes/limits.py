@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import socket
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ....config.settings import STEP_LIMITS
 from ....errors import StageError
+from ....host.descriptors import readable
 from ....jail import identity
 from ....jail.cgroup import INIT_TASKS, Group
 from ....jail.stage import expect
@@ -190,7 +190,7 @@ def _child(act: Callable[[], str]) -> Iterator[_TrialChild]:
 
 
 def _answer(reading: int) -> str:
-    if not select.select([reading], [], [], SECONDS)[0]:
+    if not readable(reading, wait_s=SECONDS):
         raise StageError("trial", "the child of a trial does nothing")
     return os.read(reading, 4096).decode().strip()
 

@@ -1,0 +1,82 @@
+"""Memory that another run still holds: the sessions that can have passed it on, by folder."""
+
+from __future__ import annotations
+
+import itertools
+from unittest import mock
+
+import pytest
+
+from sandboxd.jail.cgroup import Group
+from sandboxd.model import Attachment
+from sandboxd.warden.runs import memory_handoff
+from sandboxd.warden.runs.memory_handoff import MemoryHandoff
+from sandboxd.warden.runs.worker import Worker
+from sandboxd.warden.slots.slots import Slot
+from sandboxd.warden.uid_lease import UidLease
+
+
+class Host:
+    """The slots of a host without processes, and the rule for their memory."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self.slots: list[Slot] = []
+        self.handoff = MemoryHandoff(
+            lambda: {one.folder for slot in self.slots for one in slot.attachments}
+        )
+
+    def lease(self, *folders: str) -> Slot:
+        number = next(self._numbers)
+        slot = Slot(number, 1_000_000 + number, "/nowhere", "session", UidLease(number, -1))
+        slot.attachments = tuple(Attachment(folder, folder) for folder in folders)
+        self.slots.append(slot)
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        self.slots.remove(slot)
+
+    def may_go(self, slot: Slot, *others: Slot, memory: int = 0) -> bool:
+        """A run of `slot` that has left `memory` is over, while runs of the others go on."""
+        workers = [Worker(0, other, 1, group()) for other in others]
+        return self.handoff.may_go(Worker(0, slot, 1, group(memory)), workers)
+
+
+def group(memory: int = 0) -> Group:
+    return mock.Mock(spec=Group, **{"shared_memory.return_value": memory})
+
+
+HELD = memory_handoff.HELD_MAX + 1
+
+
+def test_folders_that_no_slot_has_any_more_are_forgotten() -> None:
+    """A tenant makes and removes folders for ever, and sees each one together with that before."""
+    host = Host()
+    before = host.lease("0", "1")
+    for number in range(1, 20):
+        slot = host.lease(f"{number}", f"{number + 1}")
+        assert host.may_go(slot, before)
+        host.release(before)
+        before = slot
+    families = host.handoff._families
+    assert len(families) <= 3 and all(len(family) <= 3 for family in families.values())
+    host.release(before)
+    assert host.may_go(host.lease())
+    assert not families
+
+
+def test_memory_stays_held_through_a_session_and_a_folder_that_are_gone() -> None:
+    host = Host()
+    first, between, last = host.lease("a"), host.lease("a", "b"), host.lease("b", "c")
+    assert host.may_go(between, first, last)
+    host.release(between)
+    end = host.lease("c")
+    assert host.may_go(last, first, end)
+    host.release(last)  # nobody has the folder b any more
+    assert not host.may_go(first, end, memory=HELD)
+
+
+@pytest.mark.parametrize("folders", [("b",), ()])
+def test_run_that_shares_no_folder_holds_no_memory(folders: tuple[str, ...]) -> None:
+    host = Host()
+    assert host.may_go(host.lease("a"), host.lease(*folders), memory=HELD)
