@@ -27,7 +27,7 @@ NEED_ROOT = (
     # mounts, and files and processes of other users
     "tests/cli/test_keypair.py", "tests/warden/test_private_cleanup.py",
     "tests/warden/doctor/test_guarantees.py", "tests/warden/slots/test_images.py",
-    "tests/warden/slots/test_leases.py", "tests/warden/slots/test_state_directory.py",
+    "tests/warden/slots/test_slots.py", "tests/warden/slots/test_state_directory.py",
     "tests/warden/test_uid_lease.py",
 )  # fmt: skip
 """Directories and modules whose tests need root, besides those that use the fixtures below."""
@@ -153,7 +153,7 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
         for slot in list(bare.resources.slots.leased.values()):
             bare.free(slot)
         for slot in bare.resources.slots.emptying.values():
-            slot.lock.close()
+            slot.uid_lease.close()
         bare.resources.host_files.remove()
         bare.resources.slots.close()
         bare.resources.hierarchy.remove()

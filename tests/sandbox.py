@@ -18,8 +18,8 @@ from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs, failure
+from sandboxd.warden.broker.broker_link import BrokerLink
 from sandboxd.warden.host_limits import within_host
-from sandboxd.warden.network.broker_link import BrokerLink
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
@@ -33,8 +33,8 @@ from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots import folders
-from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.slots.reclaim import reclaim
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.workers import Workers
 from sandboxd.wire import messages
 from sandboxd.wire.ops import RequestChecker
@@ -126,13 +126,13 @@ class BareWarden:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
         arguments = self.checked("lease", **{"network": None, "workspace": None} | arguments)
-        size, inodes, mounts, _, workspace = map(
-            arguments.pop, ("size", "inodes", "mounts", "network", "workspace")
+        size, inodes, attachments, _, workspace = map(
+            arguments.pop, ("size", "inodes", "attachments", "network", "workspace")
         )
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
-            self.resources.folders.lend(slot, mounts)
+            self.resources.folders.lend(slot, attachments)
             self.resources.workspaces.lend(slot, workspace)
             if error := failure(making(self.resources, slot, size, inodes)()):
                 raise error
@@ -163,13 +163,13 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, mounts, _, workspace = map(
-            arguments.pop, ("slot", "mounts", "network", "workspace")
+        number, attachments, _, workspace = map(
+            arguments.pop, ("slot", "attachments", "network", "workspace")
         )
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
-        self.resources.folders.lend(adopted.slot, mounts)
-        for one in mounts:
+        self.resources.folders.lend(adopted.slot, attachments)
+        for one in attachments:
             folders.mount(self.resources.config.state_dir, one.folder)
         self.resources.folders.prove(adopted.slot)
         adopted.slot.workspace = workspace
@@ -192,9 +192,8 @@ class BareWarden:
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone. Raises StageError when
         something is left."""
-        folders = teardown.vacate(self.resources, slot)
-        state_dir = self.resources.config.state_dir
-        remains = reclaim(state_dir, slot.number, slot.uid, folders)
+        lent = teardown.vacate(self.resources, slot)
+        remains = reclaim(self.resources.config.state_dir, slot.number, slot.uid, lent)
         teardown.emptied(self.resources, slot, remains)
 
 
@@ -331,9 +330,9 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     resources = warden.resources
     resources.folders.take_back(slot)
     resources.scratch.unmount(slot.path)
-    slot.lock.close()
+    slot.uid_lease.close()
     del resources.slots.leased[slot.number]
-    usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
+    usual = {"slot": slot.number, "session": slot.session, "attachments": [], "runs": []}
     usual["workspace"] = None
     shims = warden.adopt(**(usual | arguments))
     return resources.slots.leased[slot.number], shims
@@ -343,9 +342,9 @@ def lease(
     warden: BareWarden,
     size: int = 64 << 20,
     inodes: int = 4096,
-    mounts: list[dict[str, Any]] | None = None,
+    attachments: list[dict[str, Any]] | None = None,
     **arguments: Any,
 ) -> Sandbox:
     """A slot for a test; `warden.free(sandbox.slot)` gives it back."""
-    usual = {"session": str(uuid.uuid4()), "mounts": mounts or []}
+    usual = {"session": str(uuid.uuid4()), "attachments": attachments or []}
     return Sandbox(warden, warden.lease(size=size, inodes=inodes, **usual | arguments))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from sandboxd.api.http import problems
-from sandboxd.api.options.sizes import RESOURCE_OPTS, RUN_LIMITS
+from sandboxd.api.options.limit_values import RESOURCE_OPTS, RUN_LIMITS
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.api.routes.transfers import DOWNLOAD, UPLOAD
 from sandboxd.model import Usage, Verdict

@@ -41,7 +41,7 @@ def test_no_goal_is_worse_than_its_bound() -> None:
     assert len({measure.name for measure in MEASURES}) == len(MEASURES)
 
 
-def test_summaries() -> None:
+def test_summary_of_places_is_the_largest_the_total_or_a_percentile() -> None:
     places = [Place("a", 1, "", size) for size in (1, 2, 3, 4, 50)]
     assert (largest(places), total(places)) == (50, 60)
     assert (percentile(50)(places), percentile(90)(places), percentile(90)([])) == (3, 50, 0)

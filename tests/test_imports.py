@@ -102,7 +102,7 @@ def test_a_module_imports_only_packages_that_are_below_its_own(imports: Imports)
     # The places where the root half names api and broker: after a process has given root up.
     at_start = {
         ("sandboxd.warden.startup", "api"),
-        ("sandboxd.warden.network.broker_process", "broker"),
+        ("sandboxd.warden.broker.broker_process", "broker"),
     }
     wrong = [
         f"{module} imports {name}"

@@ -15,5 +15,5 @@ def test_clamp_lowers_only_what_is_above() -> None:
     assert low == ["wall_s"]
 
 
-def test_nothing_to_clamp() -> None:
+def test_limits_within_the_ceiling_are_not_clamped() -> None:
     assert STEP_LIMITS.clamped(STEP_LIMITS) == (STEP_LIMITS, [])

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.api.options import sizes
+from sandboxd.api.options import granted_limits
 from sandboxd.config.settings import STEP_LIMITS, Config
 from sandboxd.errors import StageError
 from sandboxd.host.tasks import HostTasks
@@ -32,14 +32,16 @@ def test_processes_of_a_run_never_open_more_than_the_bound_together(
 
 def test_run_of_many_processes_has_fewer_files_each_with_the_reason() -> None:
     wanted = {"pids": 1024, "nofile": 65536}
-    limits, (clamp,) = sizes.step_limits(STEP_LIMITS, {}, wanted, Config().ceiling, 1_000_000)
+    limits, (clamp,) = granted_limits.step_limits(
+        STEP_LIMITS, {}, wanted, Config().ceiling, 1_000_000
+    )
     assert limits.nofile == 976
     assert (clamp.name, clamp.requested, clamp.granted) == ("nofile", 65536, 976)
     assert clamp.text == "from 65536 to 976: 1024 processes open at most 1000000 files together"
 
 
 def test_run_of_few_processes_is_not_lowered() -> None:
-    limits, clamps = sizes.step_limits(STEP_LIMITS, {}, {}, Config().ceiling, 1_233_091)
+    limits, clamps = granted_limits.step_limits(STEP_LIMITS, {}, {}, Config().ceiling, 1_233_091)
     assert (limits.nofile, clamps) == (4096, [])
 
 

@@ -41,12 +41,12 @@ INSTALLED = {"sessions.idle_s": 604800.0}
 """The settings of the sample that are in force as it is installed, and are no defaults."""
 
 
-def test_as_it_is_installed_it_only_ends_idle_sessions() -> None:
+def test_sample_as_installed_only_ends_idle_sessions() -> None:
     values = dict(knobs(dataclasses.asdict(toml_file.load(str(SAMPLE)))))
     assert values == dict(knobs(dataclasses.asdict(settings.Config()))) | INSTALLED
 
 
-def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
+def test_sample_names_every_setting_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(SETTINGS)
     taken = toml_file.load(str(path))

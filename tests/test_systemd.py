@@ -40,7 +40,7 @@ def test_each_state_is_one_datagram(manager: socket.socket) -> None:
     assert second.removeprefix("MONOTONIC_USEC=").isdigit()
 
 
-def test_abstract_socket() -> None:
+def test_notice_reaches_a_manager_at_an_abstract_socket() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0sandboxd/test/{os.getpid()}")
         systemd.Notify({"NOTIFY_SOCKET": f"@sandboxd/test/{os.getpid()}"}).ready("")
@@ -65,7 +65,9 @@ def test_manager_that_is_gone_or_does_not_read_disturbs_nothing(manager: socket.
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_watchdog(environ: dict[str, str], seconds: float | None) -> None:
+def test_watchdog_period_is_a_positive_number_or_none(
+    environ: dict[str, str], seconds: float | None
+) -> None:
     assert systemd.watchdog_s(environ) == seconds
 
 

@@ -12,7 +12,7 @@ from sandboxd.wire.ops import COMMANDS_MAX
 
 SESSION = "00000000-0000-4000-8000-000000000001"
 FOLDER = "00000000-0000-4000-8000-000000000002"
-MOUNT = {"folder": FOLDER, "name": "data", "read_only": False}
+ATTACHMENT = {"folder": FOLDER, "name": "data", "read_only": False}
 NETWORK = {"owner": "AKIA", "profile": "packages", "hosts": ["index.example:443"]}
 LIMITS = asdict(STEP_LIMITS)
 WORKSPACE = {"path": "/srv/ci/x", "place": "src", "uid": 1000, "gid": 100, "seal": "ab"}
@@ -24,7 +24,7 @@ def steps(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
 
 VALID: dict[str, Any] = {
     "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
-    "mounts": [MOUNT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
+    "attachments": [ATTACHMENT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
     "terminal": False, "interactive": False, "runtime": "c", "begun": False, "folder": FOLDER,
     "vitals": {}, "there": True, "network": NETWORK,
     "workspace": WORKSPACE, "path": "/srv/ci/x", "place": "src",
@@ -100,13 +100,14 @@ BAD: dict[str, Sequence[Any]] = {
         *([step | {"limits": {k: v for k, v in LIMITS.items() if k != name}} for step in steps()]
           for name in LIMITS),
     ),
-    "mounts": (
-        None, {}, "data", ["data"], [{}], [None], [MOUNT | {"extra": 1}],
-        [MOUNT | {"read_only": "yes"}], [MOUNT | {"read_only": None}],
-        *([MOUNT | {"folder": folder}] for folder in NOT_UUID),
-        *([MOUNT | {"name": name}] for name in
+    "attachments": (
+        None, {}, "data", ["data"], [{}], [None], [ATTACHMENT | {"extra": 1}],
+        [ATTACHMENT | {"read_only": "yes"}], [ATTACHMENT | {"read_only": None}],
+        *([ATTACHMENT | {"folder": folder}] for folder in NOT_UUID),
+        *([ATTACHMENT | {"name": name}] for name in
           (None, 7, "", "..", ".hidden", "a/b", "../up", "n" * 65, "new\nline", "a\0")),
-        [MOUNT, MOUNT | {"folder": SESSION}], [MOUNT, MOUNT | {"name": "other"}],
+        [ATTACHMENT, ATTACHMENT | {"folder": SESSION}],
+        [ATTACHMENT, ATTACHMENT | {"name": "other"}],
         [{"folder": f"{SESSION[:-1]}{n}", "name": f"f{n}", "read_only": True} for n in range(6)],
     ),
     "network": (

@@ -44,10 +44,10 @@ from .operation.drain import Drain
 from .operation.health import Health
 from .operation.leaks import Leaks
 from .processes.warden_client import WardenClient
+from .sessions import periodic_work
 from .sessions.clock_watch import ClockWatch
 from .sessions.deferred_writes import DeferredWrites
 from .sessions.gauges import readings
-from .sessions.reaper import reap
 from .sessions.registry import SessionRegistry
 from .sessions.services import Services
 from .start import ApiStart
@@ -152,7 +152,7 @@ def _state(start: ApiStart, client: WardenClient, store: Database, metrics: Metr
 def _lifespan(
     state: AppState, store: Database, stop: Callable[[str], None]
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
-    """The recovery before the first request, the reaper, and the end of the sessions' parts."""
+    """The recovery before the first request, the periodic work, and the end of the sessions."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -161,14 +161,15 @@ def _lifespan(
         await state.folders.restore()
         await sessions.restore()
         await sessions.resume(state.runtimes)
-        reaper = asyncio.create_task(reap(sessions, state.authenticator.keys, clock), name="reaper")
-        reaper.add_done_callback(lambda _: stop("nothing ends idle sessions any more"))
+        work = periodic_work.work(sessions, state.authenticator.keys, clock)
+        task = asyncio.create_task(work, name="periodic work")
+        task.add_done_callback(lambda _: stop("nothing ends idle sessions any more"))
         try:
             yield
         finally:
-            reaper.cancel()
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await reaper
+                await task
             await sessions.close()
 
     return lifespan

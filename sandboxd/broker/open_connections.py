@@ -31,7 +31,7 @@ class OpenConnections:
     """The connections of all runs of one broker.
 
     open     the number of open ones
-    waiting  called when a connection has ended, in the order of their turns: those of runs without
+    paused   called when a connection has ended, in the order of their turns: those of runs without
              room for a further one
     """
 
@@ -39,7 +39,7 @@ class OpenConnections:
         self.network = network
         self.secrets = secrets
         self.open = 0
-        self.waiting: dict[Resume, None] = {}
+        self.paused: dict[Resume, None] = {}
         self.outcomes: Counter[str] = Counter()
         self._bytes = {"sent": 0, "received": 0}
         self._shares: dict[ShareKey, Share] = {}
@@ -51,7 +51,7 @@ class OpenConnections:
 
     def resume(self) -> None:
         """A connection has ended: another one may begin, of any run."""
-        for resume in tuple(self.waiting):
+        for resume in tuple(self.paused):
             resume()
 
     def share(self, key: ShareKey, bounds: NetworkBounds) -> Share:

@@ -128,8 +128,8 @@ class RunLink:
         if self._listener is None:
             return
         is_full = bool(self._full)
-        if is_full and self.resume not in self._connections.waiting:
-            self._connections.waiting[self.resume] = None
+        if is_full and self.resume not in self._connections.paused:
+            self._connections.paused[self.resume] = None
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(self._permission.connect_s, self._lose_patience)
         elif not is_full:
@@ -140,7 +140,7 @@ class RunLink:
             self._watch(self._turn_away if is_full else self._accept)
 
     def _have_room(self) -> None:
-        self._connections.waiting.pop(self.resume, None)
+        self._connections.paused.pop(self.resume, None)
         self._is_impatient = False
         if self._patience:
             self._patience.cancel()
@@ -255,5 +255,5 @@ class RunLink:
             task.cancel()
         for share in self._shares.values():
             share.links -= 1
-        self._connections.waiting.pop(self.resume, None)
+        self._connections.paused.pop(self.resume, None)
         self._end(is_lost)

@@ -9,7 +9,7 @@ from ..config.network_profiles import ProfileConfig
 from ..config.settings import Config
 from ..errors import StageError
 from ..model import Guarantee
-from ..warden.network.broker_process import secret_value
+from ..warden.broker.broker_process import secret_value
 
 _GROUP = "network"
 

@@ -34,7 +34,7 @@ PROTECTIONS = (
         "a process with a uid of its own, without capabilities, in a cgroup and a mount view of "
         "its own without the state; it knows a run by a link from the warden alone; connections, "
         "bytes and rate of a session and of an owner are bounded",
-        ("warden/network/", "broker/broker.py", "broker/run_link.py",
+        ("warden/broker/", "broker/broker.py", "broker/run_link.py",
          "broker/open_connections.py", "broker/shares.py"),
         tests=("tests/e2e/network/test_bounds.py", "tests/e2e/network/test_flood.py",
                "tests/broker/test_run_link.py", "tests/broker/test_shares.py"),
@@ -47,7 +47,7 @@ PROTECTIONS = (
         "program, trace nothing, and reach no bpf, keyring or io_uring; the broker has a list of "
         "the calls that it needs, and opens files for reading alone; read back at the start",
         ("jail/daemon_filters.py", "jail/seccomp.py", "warden/startup.py",
-         "warden/network/broker_process.py"),
+         "warden/broker/broker_process.py"),
         tests=("tests/jail/test_daemon_filters.py",
                "tests/e2e/network/test_bounds.py::test_api_and_broker_have_filters"),
         remains="allowed calls reach the kernel; the api writes the files of its user",
@@ -162,14 +162,14 @@ PROTECTIONS = (
         "a uid is leased only after proof that no process, whatever its name, has it, "
         "and by one daemon of a host; the proof is made ahead, and the lease is held from then on; "
         "it is a lock in a directory that only root can enter",
-        ("warden/slots/leases.py", "warden/uid_lease.py", "warden/slots/reclaim.py"),
+        ("warden/slots/slots.py", "warden/uid_lease.py", "warden/slots/reclaim.py"),
         (
             HostGuarantee(
                 "host", "uids", "no account has a uid of the slots",
                 "choose another slots.first_uid",
             ),
         ),
-        tests=("tests/warden/slots/test_leases.py", "tests/warden/test_uid_lease.py",
+        tests=("tests/warden/slots/test_slots.py", "tests/warden/test_uid_lease.py",
                "tests/warden/requests/test_provisioning.py"),
     ),
     Protection(

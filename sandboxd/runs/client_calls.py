@@ -252,7 +252,7 @@ class ClientCalls:
     async def _note_question(self) -> None:
         """Explain the first question of a program that has printed nothing in this step."""
         follower = self._follower
-        if self._questioned or follower is None or not follower.waiting:
+        if self._questioned or follower is None or not follower.awaits_input:
             return
         self._questioned = True
         begin = follower.events[-1].console if follower.events else 0
@@ -284,8 +284,8 @@ class ClientCalls:
         return Progress(
             follower.events,
             self._cursor.answered,
-            follower.waiting and not policy.streams,
-            self._cursor.prompted and follower.waiting,
+            follower.awaits_input and not policy.streams,
+            self._cursor.prompted and follower.awaits_input,
             policy.live and ((watched and follower.output) or self._more or bool(self._notices)),
             expired,
             policy.holds,

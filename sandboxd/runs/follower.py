@@ -58,10 +58,10 @@ class StartedRun:
 class Follower:
     """The view of a run that has been started; `news` is called when an attribute has changed.
 
-    events   of the run so far; the last one is final when `over`
-    waiting  the program waits for input
-    output   there is console text beyond the position of the last `want_output`
-    ended    set when `over`
+    events        of the run so far; the last one is final when `over`
+    awaits_input  the program waits for input
+    output        there is console text beyond the position of the last `want_output`
+    ended         set when `over`
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Follower:
         waits for events before the end of the run, and they are no news until `catch_up`."""
         self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
-        self.waiting = False
+        self.awaits_input = False
         self.output = False
         self.over = False
         self.ended = asyncio.Event()
@@ -111,7 +111,7 @@ class Follower:
             self._control.close()
         if not (self.events and self.events[-1].final):
             self.events = lost(await self.spool.promptly(self.spool.events), self._why_lost)
-        self.over, self.waiting = True, False
+        self.over, self.awaits_input = True, False
         self.ended.set()
         self._news()
 
@@ -134,24 +134,26 @@ class Follower:
         # To a position before the beginning the shim answers at once.
         console = -1 if self._inputs is None else self._wanted
         journal = len(STEPS) if self._passes_over else len(self.events)
-        watch = control_ops.WATCH.message(console=console, journal=journal, waiting=self.waiting)
+        watch = control_ops.WATCH.message(
+            console=console, journal=journal, waiting=self.awaits_input
+        )
         await self._control.send_message(watch)
         self._is_watching = True
 
     async def _update(self, answer: dict[str, Any]) -> None:
         """Update the attributes by the shim's answer, of which each field is untrusted."""
-        before = (len(self.events), self.waiting, self.output)
+        before = (len(self.events), self.awaits_input, self.output)
         if answer.get("journal") != len(self.events):
             self.events = await self.spool.promptly(self.spool.events)
         if self._inputs is None:
             inputs = answer.get("inputs")
             self._inputs = inputs if isinstance(inputs, int) else 0
         # An answer from before our last input says nothing about the time after it.
-        self.waiting = answer.get("waiting") is True and answer.get("inputs") == self._inputs
+        self.awaits_input = answer.get("waiting") is True and answer.get("inputs") == self._inputs
         console = answer.get("console")
         if isinstance(console, int) and console > self._wanted:
             self.output, self._wanted = True, NO_POSITION
-        if before == (len(self.events), self.waiting, self.output):
+        if before == (len(self.events), self.awaits_input, self.output):
             if not self._replaced:
                 await asyncio.sleep(COALESCE_S)  # else answers without news would cost us a CPU
             self._replaced = False
@@ -183,7 +185,7 @@ class Follower:
         """
         if self._inputs is None:
             raise Unavailable("the run is being restored after a restart of the server: try again")
-        self.waiting = False
+        self.awaits_input = False
         pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
         self._inputs += len(pieces)
         for piece in pieces[:-1]:

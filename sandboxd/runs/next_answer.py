@@ -34,17 +34,17 @@ Status = Literal[
 class Progress:
     """How far a run is, and how far its client.
 
-    answered  events that calls have answered
-    waiting   the program waits for input
-    prompted  the client knows that it does
-    output    there is console text that the client wants at once
-    expired   the call has waited as long as it may
-    holds     the call passes over events that are not final
+    answered      events that calls have answered
+    awaits_input  the program waits for input
+    prompted      the client knows that it does
+    output        there is console text that the client wants at once
+    expired       the call has waited as long as it may
+    holds         the call passes over events that are not final
     """
 
     events: Sequence[JournalEvent] = ()
     answered: int = 0
-    waiting: bool = False
+    awaits_input: bool = False
     prompted: bool = False
     output: bool = False
     expired: bool = False
@@ -71,7 +71,7 @@ def next_answer(progress: Progress) -> NextAnswer | None:
         return _of(events[answered])
     if is_over:
         return _of(events[-1], again=True)
-    if progress.waiting and not progress.prompted:
+    if progress.awaits_input and not progress.prompted:
         return NextAnswer("waiting-input")
     if progress.output or progress.expired:
         return NextAnswer("continued")

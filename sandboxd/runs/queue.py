@@ -104,7 +104,7 @@ class RunQueue:
         return self._queue[0] if self._queue else None
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """How many runs wait behind the active one."""
         return max(0, len(self._queue) - 1)
 

@@ -25,20 +25,20 @@ READERS_MAX = 16
 class RunProgress:
     """The progress of a run.
 
-    console  position of the console's end
-    journal  count of the events
-    waiting  the program waits for input, after `inputs` input requests
+    console       position of the console's end
+    journal       count of the events
+    awaits_input  the program waits for input, after `inputs` input requests
     """
 
     console: int
     journal: int
-    waiting: bool
+    awaits_input: bool
     inputs: int = 0
 
     def beyond(self, known: RunProgress) -> bool:
         """Whether this progress has news for a reader who knows `known`."""
         more = self.console > known.console or self.journal > known.journal
-        return more or self.waiting != known.waiting
+        return more or self.awaits_input != known.awaits_input
 
 
 END = RunProgress(messages.NUMBER_MAX, len(STEPS), False)
@@ -112,8 +112,8 @@ class Control:
             return
         self._watches[sock] = None
         answer = {
-            "console": progress.console, "journal": progress.journal, "waiting": progress.waiting,
-            "inputs": progress.inputs,
+            "console": progress.console, "journal": progress.journal,
+            "waiting": progress.awaits_input, "inputs": progress.inputs,
         }  # fmt: skip
         try:
             messages.send(sock, answer)

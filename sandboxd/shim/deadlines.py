@@ -42,7 +42,7 @@ def stands_still(elapsed_s: float, cpu_s: float, cpus: float = 1.0) -> bool:
 
 
 class Deadlines:
-    """The deadlines of the steps of one run. `waiting`: the program waits for input.
+    """The deadlines of the steps of one run. `awaits_input`: the program waits for input.
 
     While the program waits, the clock stands still between two checks on condition. The second
     check reads the CPU time of the step. If the program has worked, the time between the two checks
@@ -51,7 +51,7 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self.waiting = False
+        self.awaits_input = False
 
     def start(self, limits: Limits, input_s: float, cpu: Callable[[], float]) -> None:
         """Begin a step now. `cpu` is its CPU clock, in seconds, which is read only while the
@@ -67,7 +67,7 @@ class Deadlines:
         self._waiting_since = self._began
         self._input: float | None = None
         self._look, self._interval = self._began + FIRST_LOOK, FIRST_LOOK
-        self.waiting = False
+        self.awaits_input = False
 
     def elapsed(self, now: float) -> float:
         """Seconds since the start of the step."""
@@ -75,7 +75,7 @@ class Deadlines:
 
     def next(self, now: float) -> float:
         """The earliest deadline or check; never later than LAST_LOOK after `now`."""
-        due = [self._look if not self.waiting else now + LAST_LOOK, self._cpu]
+        due = [self._look if not self.awaits_input else now + LAST_LOOK, self._cpu]
         if self._kill is not None:
             due.append(self._kill)
         elif not self._is_stopped:
@@ -124,10 +124,10 @@ class Deadlines:
         self._look = now + self._interval
         if not waits:
             self._stop_waiting(now)
-        elif self.waiting:
+        elif self.awaits_input:
             self._settle(now)
         else:
-            self.waiting = self._may_stop = self._is_stopped = True
+            self.awaits_input = self._may_stop = self._is_stopped = True
             self._checked_at, self._checked_cpu = now, self._cpu_clock()
             self._waiting_since = now
             self._input = now + self._input_left_s
@@ -157,9 +157,9 @@ class Deadlines:
         self._look = float("inf")
 
     def _stop_waiting(self, now: float) -> None:
-        if self.waiting:
+        if self.awaits_input:
             self._input_left_s -= now - self._waiting_since
-        self.waiting = False
+        self.awaits_input = False
         self._input = None
         self._run_clock(now)
 

@@ -303,8 +303,8 @@ class RunExecution:
         self.ended_by = "output"
 
     def _progress(self) -> RunProgress:
-        waiting = self.deadlines.waiting
-        return RunProgress(self.console.position, self.events, waiting, self.inputs)
+        awaits_input = self.deadlines.awaits_input
+        return RunProgress(self.console.position, self.events, awaits_input, self.inputs)
 
     def _handle_init_message(self, _: int) -> None:
         try:

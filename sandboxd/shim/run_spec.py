@@ -35,7 +35,7 @@ class RunSpec:
     group        the cgroup of the run
     listener     the control socket
     reader       the shim's end of its first connection
-    lease        the lock on the slot; it keeps the slot's uid reserved while the shim still is root
+    uid_lease    the lease of the slot's uid; it lasts while the shim still is root
     stdin        standard input of exec; None: a pipe
     terminal     exec has a terminal instead, and `stdin` is the socket to its user
     interactive  standard input and output of exec are a terminal, whose user types through the api
@@ -57,7 +57,7 @@ class RunSpec:
     journal: int
     listener: socket.socket
     reader: socket.socket
-    lease: int
+    uid_lease: int
     stdin: int | None
     terminal: bool
     interactive: bool
@@ -83,14 +83,14 @@ class RunSpec:
         stdin = [] if self.stdin is None else [self.stdin]
         fixed = [
             self.workdir, self.tmp, self.console, self.journal, self.listener.fileno(),
-            self.reader.fileno(), self.lease,
+            self.reader.fileno(), self.uid_lease,
         ]  # fmt: skip
         return message, [*fixed, *stdin, *(folder.source for folder in self.folders)]
 
     @classmethod
     def of_order(cls, message: dict[str, Any], fds: list[int]) -> RunSpec:
         """The values of an order, whose descriptors are now those of the specification."""
-        workdir, tmp, console, journal, listener, reader, lease, *others = fds
+        workdir, tmp, console, journal, listener, reader, uid_lease, *others = fds
         stdin = others.pop(0) if message["stdin"] else None
         return cls(
             **{name: message[name] for name in _PLAIN},
@@ -99,7 +99,7 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
-            listener=_socket(listener), reader=_socket(reader), lease=lease, stdin=stdin,
+            listener=_socket(listener), reader=_socket(reader), uid_lease=uid_lease, stdin=stdin,
         )  # fmt: skip
 
     def next_order(self) -> tuple[dict[str, Any], list[int]]:

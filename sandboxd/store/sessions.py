@@ -35,7 +35,7 @@ class SessionRow:
     result, exit_code, done_at   of the startup_command
     usage        sums over the runs that have ended: runs, wall_ms, cpu_ms; mem_peak is the most
     history      seconds since 1970 of the begin of each status
-    mounts       virtual folders that it sees
+    mounts       its attachments of virtual folders
     idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
     network      the hosts that its runs may reach; None: none
     ttl_s        seconds after renewed_at when it ends, unless its holder renews it; 0: it has none
@@ -115,7 +115,7 @@ def _row(columns: tuple[Any, ...]) -> SessionRow:
     values = dict(zip(_FIELDS, columns, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON}
     changed = {
-        "mounts": tuple(Attachment(**mount) for mount in values["mounts"]),
+        "mounts": tuple(Attachment(**one) for one in values["mounts"]),
         "network": _network(values["network"]),
         "workspace": Workspace(**values["workspace"]) if values["workspace"] else None,
     }

@@ -29,10 +29,10 @@ from ..systemd import Notify
 from ..wire import messages
 from . import cursor_files
 from .background import BackgroundJobs
+from .broker.broker_link import BrokerLink
 from .config_reload import reload
 from .job_process import JobProcesses
 from .leaks.sweep import LeaseView, Sweep
-from .network.broker_link import BrokerLink
 from .requests.daemon_requests import DaemonRequests
 from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
@@ -124,7 +124,8 @@ class WardenLoop:
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
             resources.config.state_dir, self._workers.expected, self._workers.groups,
-            resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
+            resources.slots.take_uid_lease, lambda: frozenset(resources.slots.stuck),
+            self._teardown.retry,
         )  # fmt: skip
         self._spares = Spares(resources, self._jobs, self._teardown)
         provisioning = Provisioning(resources, self._jobs, self._teardown, self._spares)

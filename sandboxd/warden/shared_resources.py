@@ -14,8 +14,8 @@ from ..jail.mounts import FolderMount
 from .host_files import HostFiles
 from .runs.cgroups import Hierarchy
 from .slots.folders import FolderStore
-from .slots.leases import Slot, Slots
 from .slots.scratch import ScratchMaker
+from .slots.slots import Slot, Slots
 from .slots.workspaces import WorkspaceStore
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from .. import crash, log
 from ..jail.cgroup import Group
-from .leaks.rule import Expected, Lease
+from .leaks.rule import Expected, LeaseRow
 from .runs import slot_group
 from .runs.emptied_directories import EmptiedDirectories
 from .runs.group_removal import GroupRemovals
@@ -25,7 +25,7 @@ from .runs.jail_entry import Shim
 from .runs.memory_handoff import MemoryHandoff
 from .runs.worker import Worker
 from .shared_resources import Resources
-from .slots.leases import Slot
+from .slots.slots import Slot
 
 LAST = 64
 """Workers that are remembered after their end."""
@@ -162,7 +162,7 @@ class Workers:
                 if one.group:
                     groups[one.slot.number] |= {one.group.name}
         leases = {
-            number: Lease(
+            number: LeaseRow(
                 number,
                 slot.session,
                 frozenset(pids[number]),

@@ -180,23 +180,23 @@ def _limits(value: Any) -> Limits:
     return Limits(**limits)
 
 
-def _mounts(value: Any) -> tuple[Attachment, ...]:
+def _attachments(value: Any) -> tuple[Attachment, ...]:
     """The virtual folders of a session. Their names become names in the workdir."""
     if not isinstance(value, list) or len(value) > ATTACHMENTS_MAX:
         raise Invalid(f"list of at most {ATTACHMENTS_MAX} expected")
-    mounts = tuple(_attachment(item) for item in value)
+    attachments = tuple(_attachment(item) for item in value)
     for field in ("name", "folder"):
-        if len({getattr(mount, field) for mount in mounts}) < len(mounts):
-            raise Invalid(f"two mounts have the same {field}")
-    return mounts
+        if len({getattr(attachment, field) for attachment in attachments}) < len(attachments):
+            raise Invalid(f"two attachments have the same {field}")
+    return attachments
 
 
 def _attachment(value: Any) -> Attachment:
-    mount = _record(Attachment, value)
-    name = mount["name"]
+    attachment = _record(Attachment, value)
+    name = attachment["name"]
     if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
-        raise Invalid(f"{_shown(name)} cannot be the name of a mounted folder")
-    return Attachment(_uuid(mount["folder"]), name, _boolean(mount["read_only"]))
+        raise Invalid(f"{_shown(name)} cannot be the name of an attachment")
+    return Attachment(_uuid(attachment["folder"]), name, _boolean(attachment["read_only"]))
 
 
 def _network(value: Any) -> NetworkGrant | None:
@@ -265,7 +265,7 @@ TEXT = Kind("text", _text)
 OBJECT = Kind("object", _object)
 ENVIRON = Kind("variables", _environ)
 STEP_LIST = Kind("clean, build, exec", _steps)
-MOUNTS = Kind("mounts", _mounts)
+ATTACHMENTS = Kind("attachments", _attachments)
 NETWORK = Kind("network or null", _network)
 HOST_PATH = Kind("path of the host", _host_path)
 PLACE = Kind("place", _place)

@@ -26,12 +26,12 @@ from typing import Any
 from ..errors import Invalid
 from ..model import INODES_MAX, INODES_MIN, SCRATCH_MAX, SCRATCH_MIN, SLOTS_MAX
 from .kinds import (
+    ATTACHMENTS,
     BOOLEAN,
     ENVIRON,
     FILE,
     HOST_PATH,
     ID,
-    MOUNTS,
     NETWORK,
     OBJECT,
     PLACE,
@@ -112,8 +112,10 @@ def _check_start(arguments: Mapping[str, Any]) -> None:
 def _check_places(arguments: Mapping[str, Any]) -> None:
     """A workspace and the virtual folders have different places."""
     workspace = arguments["workspace"]
-    if workspace and workspace.place in [mount.name for mount in arguments["mounts"]]:
-        raise Invalid("the workspace and a mount have the same name")
+    if workspace and workspace.place in [
+        attachment.name for attachment in arguments["attachments"]
+    ]:
+        raise Invalid("the workspace and an attachment have the same name")
 
 
 _SESSION = {"slot": integer(0, SLOTS_MAX - 1), "session": UUID}
@@ -159,7 +161,7 @@ OPS: Mapping[str, Op] = {
             "leases a slot to a session and makes its scratch; the api flushes the file with the "
             "name of the session, if it comes with the reply",
             {
-                "session": UUID, **_SIZE, "mounts": MOUNTS, "network": NETWORK,
+                "session": UUID, **_SIZE, "attachments": ATTACHMENTS, "network": NETWORK,
                 "workspace": WORKSPACE,
             },
             rule=_check_places,
@@ -170,7 +172,10 @@ OPS: Mapping[str, Op] = {
         Op(
             "adopt",
             "takes up a slot of an earlier daemon, with those of `runs` that go on",
-            {**_SESSION, "mounts": MOUNTS, "network": NETWORK, "workspace": WORKSPACE, **_RUNS},
+            {
+                **_SESSION, "attachments": ATTACHMENTS, "network": NETWORK,
+                "workspace": WORKSPACE, **_RUNS,
+            },
             rule=_check_places,
             before="ready",
             later=True,

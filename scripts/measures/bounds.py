@@ -17,6 +17,7 @@ FUNCTION_MEDIAN, FUNCTION_90TH = percentile(50), percentile(90)
 GENERAL = (
     Measure("banned-names", "names that are participles", names.banned, 0, 0),
     Measure("retired-words", "names with an old word", names.retired, 0, 0),
+    Measure("test-names", "tests that say too little", names.unclear_tests, 0, 0),
     Measure("class-names", "classes that share a name", names.repeated_classes, 0, 0),
     Measure("module-names", "modules that share a name", names.repeated_modules, 22),
     Measure("module-docstrings", "without a noun first", docstrings.module_openings, 0, 0),

@@ -26,6 +26,12 @@ RETIRED = {
 }
 """Words of names that another word has taken the place of: one word for one notion."""
 
+TEST_WORDS = 4
+"""Words of a test's name at least: act, condition and outcome."""
+
+LEANING = frozenset({"it", "its", "they", "them", "these", "those", "another", "both", "neither"})
+"""First words of a test's name that need the neighbour's name to be understood."""
+
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -46,6 +52,15 @@ def retired(tree: Tree) -> Iterator[Place]:
         for word in words:
             if word in RETIRED and name.strip("_") not in BANNED:
                 yield Place(place.path, place.line, f"{place.text}: say {RETIRED[word]}")
+
+
+def unclear_tests(tree: Tree) -> Iterator[Place]:
+    """Every test whose name says too little alone: it is short, or begins as a pronoun does."""
+    for place, name in _names(tree):
+        is_test = place.text.startswith("function test_") and place.path.startswith(f"{TESTS}/")
+        words = name.removeprefix("test_").split("_")
+        if is_test and (len(words) < TEST_WORDS or words[0] in LEANING):
+            yield place
 
 
 @cache

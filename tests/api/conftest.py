@@ -55,7 +55,7 @@ class Server:
         return (self.base / "log").read_text()
 
     def sweep(self) -> None:
-        """Return when its reaper has looked at all sessions once more."""
+        """Return when its periodic work has looked at all sessions once more."""
         sweeps = self.base / "sweeps"
         # the next look may have begun already, the one after it has not
         enough = (sweeps.stat().st_size if sweeps.exists() else 0) + 3

@@ -160,7 +160,7 @@ class FakeActs:
         session: str,
         size: int,
         inodes: int,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
     ) -> None:
@@ -168,8 +168,8 @@ class FakeActs:
         self._sessions[slot] = session
         for name in ("home", "stage", "tmp"):
             (self._base / str(slot) / name).mkdir(parents=True)
-        for mount in mounts:
-            (self._base / str(slot) / "home" / mount.name).mkdir()
+        for attachment in attachments:
+            (self._base / str(slot) / "home" / attachment.name).mkdir()
         path = self._base / "name"
         names = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)] if path.exists() else []
         reply.succeed(Result({"slot": slot}, names))
@@ -179,7 +179,7 @@ class FakeActs:
         reply: PendingReply,
         slot: int,
         session: str,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
         runs: Set[int],

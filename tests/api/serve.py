@@ -18,7 +18,7 @@ from sandboxd import log, runtimes
 from sandboxd.api import app, server, uvicorn_servers
 from sandboxd.api.operation import health
 from sandboxd.api.routes.table import ROUTES
-from sandboxd.api.sessions import creation, reaper
+from sandboxd.api.sessions import creation, periodic_work
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
 from sandboxd.api.start import ApiStart
@@ -51,8 +51,8 @@ def _shorten_waits() -> None:
     """
     object.__setattr__(polling.POLL, "wait_s", WAIT_S)
     object.__setattr__(polling.LIVE, "wait_s", 20.0)  # so that a live call shows to be one
-    reaper.EVERY_S = 0.1
-    reaper.REST_S = 0.0  # the clock of these tests is no timer
+    periodic_work.EVERY_S = 0.1
+    periodic_work.REST_S = 0.0  # the clock of these tests is no timer
     health.BEAT_S = 0.1
     creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
     uvicorn_servers.DRAINED_S = 0.5
@@ -77,8 +77,8 @@ def prepare() -> None:
 
 
 def _count_sweeps(base: Path) -> None:
-    """Let tests wait until the reaper has looked at all sessions: BASE/sweeps has one byte for
-    each time that it has begun to."""
+    """Let tests wait until the periodic work has looked at all sessions: BASE/sweeps has one byte
+    for each time that it has begun to."""
     look, sweeps = ClockWatch.look, base / "sweeps"
 
     async def counted(clock: ClockWatch, sessions: SessionRegistry) -> None:

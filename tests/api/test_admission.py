@@ -90,7 +90,7 @@ def test_reservation_that_is_not_possible_at_once_says_why() -> None:
         here.pause("drain")
         with pytest.raises(Draining):
             here.reserve("e", "cem", ONE)
-        assert here.queue.used.count == 2 and not here.queue.waiting
+        assert here.queue.used.count == 2 and not here.queue.queued
 
     asyncio.run(scenario())
 
@@ -143,7 +143,7 @@ def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, c
         async with asyncio.timeout(PATIENCE_S):
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
-        assert here.queue.used == Amount() and not here.queue.waiting
+        assert here.queue.used == Amount() and not here.queue.queued
 
     asyncio.run(scenario())
 

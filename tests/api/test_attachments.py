@@ -28,25 +28,25 @@ def find(ref: str) -> FolderRow:
     return KNOWN[ref]
 
 
-def mounts(
+def attach(
     *names: Any, places: dict[str, Any] | None = None, options: dict[str, Any] | None = None
 ) -> tuple[Attachment, ...]:
     return attachments(list(names), places or {}, options or {}, find)
 
 
 def test_folder_is_attached_under_its_own_name() -> None:
-    assert mounts("a", "b") == (Attachment("id-a", "a"), Attachment("id-b", "b"))
-    assert mounts() == ()
+    assert attach("a", "b") == (Attachment("id-a", "a"), Attachment("id-b", "b"))
+    assert attach() == ()
 
 
 @pytest.mark.parametrize("place", ["data", "/home/work/data", "data/", "/home/work/data/"])
 def test_place_of_a_folder_is_a_name_in_home_work(place: str) -> None:
-    assert mounts("a", places={"a": place}) == (Attachment("id-a", "data"),)
+    assert attach("a", places={"a": place}) == (Attachment("id-a", "data"),)
 
 
 @pytest.mark.parametrize("place", [None, ""])
 def test_empty_place_is_the_name_of_the_folder(place: Any) -> None:
-    assert mounts("a", places={"a": place}) == (Attachment("id-a", "a"),)
+    assert attach("a", places={"a": place}) == (Attachment("id-a", "a"),)
 
 
 @each_case(
@@ -56,13 +56,13 @@ def test_empty_place_is_the_name_of_the_folder(place: Any) -> None:
 )  # fmt: skip
 def test_place_that_is_not_a_name_in_home_work_is_refused(place: Any) -> None:
     with pytest.raises(Invalid):
-        mounts("a", places={"a": place})
+        attach("a", places={"a": place})
 
 
 def test_attachment_is_read_only_by_option_or_by_the_folders_permission() -> None:
-    (attachment,) = mounts("a", options={"a": {"permission": "ro"}})
+    (attachment,) = attach("a", options={"a": {"permission": "ro"}})
     assert attachment.read_only
-    assert [m.read_only for m in mounts("lib", "a", options={"a": {"permission": "wd"}})] == [
+    assert [m.read_only for m in attach("lib", "a", options={"a": {"permission": "wd"}})] == [
         True,
         False,
     ]
@@ -75,7 +75,7 @@ def test_attachment_is_read_only_by_option_or_by_the_folders_permission() -> Non
 )  # fmt: skip
 def test_mount_options_that_are_not_possible_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
-        mounts("a", "lib", options=options)
+        attach("a", "lib", options=options)
 
 
 @each_case(
@@ -94,13 +94,13 @@ def test_mount_options_that_are_not_possible_are_refused(options: dict[str, Any]
 )
 def test_attachments_that_exclude_each_other_are_refused(names: list[Any], places: Any) -> None:
     with pytest.raises(Invalid):
-        mounts(*names, places=places)
+        attach(*names, places=places)
 
 
 def test_five_folders_can_be_attached() -> None:
-    assert len(mounts(*"abcde")) == 5
+    assert len(attach(*"abcde")) == 5
 
 
 def test_unknown_folder_is_not_found() -> None:
     with pytest.raises(NotFound):
-        mounts("a", "nobodys")
+        attach("a", "nobodys")

@@ -50,7 +50,7 @@ def test_with_cases_the_build_is_a_run_of_its_own_and_each_case_only_exec() -> N
 
 
 @pytest.mark.parametrize("build", [{}, {"build": ""}, {"build": None}, {"clean": "*"}])
-def test_without_a_command_for_it_there_is_no_build(build: dict[str, Any]) -> None:
+def test_request_without_a_command_for_the_build_has_no_build(build: dict[str, Any]) -> None:
     options = {key: value for key, value in build.items() if value is not None}
     assert planned({**options, "exec": "x"}, {}).plan is None
 

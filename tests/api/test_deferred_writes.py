@@ -15,7 +15,7 @@ from ..waiting import eventually
 
 
 def test_write_whose_caller_is_cancelled_is_carried_out_once(tmp_path: Path) -> None:
-    """The end of the daemon cancels the reaper. Dates that the clock's jump had shifted were
+    """The end of the daemon cancels the periodic work. Dates that the clock's jump had shifted were
     shifted again then, and a restart ended all sessions for their age."""
     begun, may_end, times = threading.Event(), threading.Event(), list[int]()
 

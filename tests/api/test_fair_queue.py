@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandboxd.api.admission.fair_queue import Amount, FairQueue, Standing
+from sandboxd.api.admission.fair_queue import Amount, FairQueue
 
 from ..each_case import each_case
 from ..effort import examples
@@ -42,9 +42,9 @@ def test_amount_that_does_not_fit_is_granted_when_there_is_room() -> None:
     queue = turns(Amount(1, 10))
     queue.enqueue("a", "ann", one(1))
     queue.enqueue("b", "ann", one(1))
-    assert due(queue) == ["a"] and queue.standing("b") == Standing(1, "count")
+    assert due(queue) == ["a"] and queue.place("b") == (1, "count")
     queue.release("a")
-    assert due(queue) == ["b"] and queue.standing("b") is None
+    assert due(queue) == ["b"] and queue.place("b") is None
 
 
 def test_flood_of_one_owner_does_not_keep_another_waiting() -> None:
@@ -53,7 +53,7 @@ def test_flood_of_one_owner_does_not_keep_another_waiting() -> None:
         queue.enqueue(("ann", number), "ann", one(1))
     assert due(queue) == [("ann", 0)]
     queue.enqueue("ben", "ben", one(1))
-    assert queue.standing("ben") == Standing(2, "count")
+    assert queue.place("ben") == (2, "count")
     queue.release(("ann", 0))
     assert due(queue) == [("ann", 1)]
     queue.release(("ann", 1))
@@ -65,7 +65,7 @@ def test_owner_at_the_bound_is_passed_over_and_loses_no_turn() -> None:
     for key in ("a1", "a2", "b1", "b2", "c1"):
         queue.enqueue(key, key[0], one(1))
     assert due(queue) == ["a1", "b1", "c1"]
-    assert queue.standing("a2") == Standing(1, "owner count")
+    assert queue.place("a2") == (1, "owner count")
     queue.release("b1")
     assert due(queue) == ["b2"], "a is at his bound: what b gave back is for b"
     queue.release("b2")
@@ -81,10 +81,10 @@ def test_large_amount_is_not_starved_by_small_ones() -> None:
     queue.enqueue("small", "ann", one(1))
     for key in range(6):
         assert due(queue) == []
-        assert queue.standing("large") == Standing(1, "size")
+        assert queue.place("large") == (1, "size")
         queue.release(key)
     assert due(queue) == ["large"]
-    assert queue.standing("small") == Standing(1, "size")
+    assert queue.place("small") == (1, "size")
 
 
 def test_amount_larger_than_the_total_is_granted_alone() -> None:
@@ -104,13 +104,13 @@ def test_tasks_are_granted_up_to_the_bound_of_all_and_of_one_owner() -> None:
     for key in ("a1", "a2", "b1", "b2", "c1"):
         queue.enqueue(key, key[0], one(1, 3))
     assert due(queue) == ["a1", "b1", "c1"]
-    assert queue.standing("a2") == Standing(1, "tasks") and queue.used.tasks == 9
+    assert queue.place("a2") == (1, "tasks") and queue.used.tasks == 9
     queue.release("b1")
     assert due(queue) == ["a2"]
     queue.release("c1")
     queue.enqueue("a3", "a", one(1, 1))
     assert due(queue) == ["b2"], "a is at the bound of one owner"
-    assert queue.standing("a3") == Standing(1, "owner tasks")
+    assert queue.place("a3") == (1, "owner tasks")
 
 
 def test_amount_of_more_tasks_than_the_total_waits_and_holds_up_nobody() -> None:
@@ -118,7 +118,7 @@ def test_amount_of_more_tasks_than_the_total_waits_and_holds_up_nobody() -> None
     queue.enqueue("huge", "ann", one(1, 11))
     queue.enqueue("b", "ben", one(1, 4))
     assert due(queue) == ["b"], "alone, too, it would take the tasks of the host"
-    assert queue.standing("huge") == Standing(1, "tasks")
+    assert queue.place("huge") == (1, "tasks")
     queue.release("b")
     assert due(queue) == []
     queue.total = Amount(100, 100, 11)
@@ -178,7 +178,7 @@ def test_paused_queue_grants_nothing_and_goes_on_as_before() -> None:
     queue = turns()
     queue.paused = True
     queue.enqueue("a", "ann", one(1))
-    assert due(queue) == [] and queue.standing("a") == Standing(1, "paused")
+    assert due(queue) == [] and queue.place("a") == (1, "paused")
     queue.paused = False
     assert due(queue) == ["a"]
 
@@ -189,7 +189,7 @@ def test_amount_without_a_count_is_granted_beyond_the_count() -> None:
     queue.enqueue("folder", "ann", Amount(0, 6))
     assert due(queue) == ["folder"] and queue.used == Amount(1, 10)
     queue.enqueue("more", "ann", Amount(0, 1))
-    assert due(queue) == [] and queue.standing("more") == Standing(1, "size")
+    assert due(queue) == [] and queue.place("more") == (1, "size")
 
 
 def test_release_of_an_unknown_key_changes_nothing() -> None:
@@ -208,9 +208,9 @@ def test_positions_are_the_order_in_which_keys_are_granted(owners: list[int]) ->
         queue.enqueue(key, str(owner), one(1))
     keys = {}
     for key in range(len(owners)):
-        standing = queue.standing(key)
-        assert standing is not None
-        keys[standing.position] = key
+        place = queue.place(key)
+        assert place is not None
+        keys[place[0]] = key
     assert sorted(keys) == list(range(1, len(owners) + 1)), "one position, one key"
     served, last = [], "first"
     for _ in owners:
@@ -313,9 +313,9 @@ class Played(RuleBasedStateMachine):
     def counts_are_true(self) -> None:
         used = sum((amount for _, amount in self.has.values()), Amount())
         assert self.queue.used == used
-        assert self.queue.waiting == len(self.waits)
-        assert all((self.queue.standing(key) is None) == (key in self.has) for key in self.has)
-        assert all(self.queue.standing(key) is not None for key in self.waits)
+        assert self.queue.queued == len(self.waits)
+        assert all((self.queue.place(key) is None) == (key in self.has) for key in self.has)
+        assert all(self.queue.place(key) is not None for key in self.waits)
 
     @invariant()
     def nobody_waits_while_nobody_has_anything(self) -> None:

@@ -19,7 +19,7 @@ LEASE = {
     "session": SESSION,
     "size": 64 << 20,
     "inodes": 4096,
-    "mounts": [],
+    "attachments": [],
     "network": None,
     "workspace": None,
 }
@@ -27,7 +27,7 @@ ADOPT = {
     "op": "adopt",
     "slot": 0,
     "session": SESSION,
-    "mounts": [],
+    "attachments": [],
     "network": None,
     "workspace": None,
     "runs": [],

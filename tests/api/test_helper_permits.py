@@ -121,7 +121,7 @@ async def test_call_that_gets_no_place_in_time_is_refused_and_takes_none(
             await opened(stack, Files(all, owner))
         with pytest.raises(Unavailable, match="too many file calls are open"):
             await FileClient(files).open()
-    assert all.queue.used.count == 0 and all.queue.waiting == 0
+    assert all.queue.used.count == 0 and all.queue.queued == 0
     async with AsyncExitStack() as stack:
         for _ in range(ALL // 2):
             await opened(stack, files)

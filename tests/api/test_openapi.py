@@ -141,7 +141,7 @@ def test_object_among_parameters_has_every_key_of_its_classes_and_no_other(
 
 def test_operation_has_the_statuses_of_its_record() -> None:
     for route, method in OPERATIONS:
-        own = {str(answer.status) for answer in route.answers}
+        own = {str(response.status) for response in route.responses}
         expected = own | {str(status) for status in refusals(route)}
         assert set(operation_of(route, method)["responses"]) == expected, (method, route.path)
 

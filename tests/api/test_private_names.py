@@ -180,7 +180,7 @@ def family(base: type) -> list[type]:
 
 
 @each_case(("ours", "base"), SUBCLASSES)
-def test_these_tables_have_every_name_of_a_library_that_our_subclasses_use(
+def test_tables_have_every_name_of_a_library_that_our_subclasses_use(
     ours: tuple[type, ...], base: type
 ) -> None:
     listed = {

@@ -255,7 +255,7 @@ def test_a_reader_that_stops_costs_bounded_memory(own_server: Server) -> None:
         shown(websocket, whole - len(begin))  # unread output would delay the end for a minute
 
 
-def test_shutdown_closes_terminals(own_server: Server) -> None:
+def test_shutdown_of_the_daemon_closes_terminals_as_a_restart(own_server: Server) -> None:
     id = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
     with sit(own_server, id) as websocket:
         type_(websocket, b"x")

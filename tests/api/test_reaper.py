@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
 import sqlite3
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions import lifecycle, reaper
+from sandboxd.api.sessions import lifecycle
 from sandboxd.config.settings import SessionsConfig
 from sandboxd.store.sessions import SessionRow
 
@@ -209,7 +206,7 @@ def test_used_session_stays_without_a_warning(start: Start) -> None:
     assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
 
 
-def test_upload_token_expires(start: Start) -> None:
+def test_upload_token_is_unknown_after_its_time(start: Start) -> None:
     server = start({"folders": {"token_s": 3600}})
     http = server.client
     http.post("/folders", json={"name": "data"})
@@ -219,72 +216,3 @@ def test_upload_token_expires(start: Start) -> None:
     assert http.head(url, headers=headers).status_code == 200
     let_pass(server.base, HOUR + 1)
     assert http.head(url, headers=headers).status_code == 404
-
-
-def sessions_of_one(
-    *,
-    busy: bool = False,
-    idle_s: float = 0.0,
-    are_due: bool = False,
-    unheld_at: float | None = None,
-) -> Any:
-    """The part of a registry that the reaper reads, with one session."""
-
-    def end(_: float) -> lifecycle.End | None:
-        return lifecycle.end(row(idle_s=idle_s), 1000.0, False, SessionsConfig(), unheld_at)
-
-    session = SimpleNamespace(
-        closed=True, pending=None, busy=busy, warned=False, due_end=end,
-        runs=SimpleNamespace(expires_at=math.inf),
-    )  # fmt: skip
-
-    async def nothing() -> None:
-        pass
-
-    admission = SimpleNamespace(are_waiting=False, refresh=nothing)
-    deferred = SimpleNamespace(are_due=are_due, settle=nothing)
-    return SimpleNamespace(
-        admission=admission, services=SimpleNamespace(deferred=deferred), used=asyncio.Event(),
-        of=lambda _: [session], config=SimpleNamespace(sessions=SessionsConfig()),
-    )  # fmt: skip
-
-
-async def looks(sessions: Any, uses: int = 0) -> int:
-    """How often the reaper looks at `sessions` until it rests, or is seen to go on; they are used
-    so many times while it rests."""
-    count = 0
-
-    async def look(_: Any) -> None:
-        nonlocal count
-        count += 1
-
-    keys = SimpleNamespace(refresh=sessions.services.deferred.settle)
-    clock = SimpleNamespace(look=look, now=1000.0)
-    task = asyncio.create_task(reaper.reap(sessions, cast(Any, keys), cast(Any, clock)))
-    for use in range(uses + 1):
-        for _ in range(50):
-            await asyncio.sleep(0)
-        if use < uses:
-            sessions.used.set()
-    task.cancel()
-    return count
-
-
-@pytest.mark.parametrize(
-    ("state", "rests"),
-    [({}, True), ({"busy": True}, False), ({"are_due": True}, False), ({"idle_s": 61.0}, True),
-     ({"idle_s": 60.0}, False), ({"unheld_at": 1030.0}, True), ({"unheld_at": 1000.0}, False)],
-)  # fmt: skip
-def test_reaper_of_an_idle_daemon_looks_again_only_after_a_use(
-    state: dict[str, Any], rests: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reaper, "EVERY_S", 0)
-    assert (asyncio.run(looks(sessions_of_one(**state))) == 0) == rests
-    if rests:
-        assert asyncio.run(looks(sessions_of_one(**state), uses=3)) == 3
-
-
-def test_rest_of_the_reaper_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reaper, "EVERY_S", 0)
-    monkeypatch.setattr(reaper, "REST_S", 1e-9)
-    assert asyncio.run(looks(sessions_of_one())) > 1

@@ -33,7 +33,7 @@ def test_a_write_is_refused_again_until_its_date_has_run_out(date_off: timedelta
             replays.refuse(once, later.timestamp(), later.timestamp())
 
 
-def test_another_signature_or_key_is_another_write() -> None:
+def test_write_with_other_signature_or_key_is_accepted() -> None:
     replays = Replays()
     accept(replays, claim())
     accept(replays, claim(b"t"))

@@ -35,5 +35,5 @@ def test_status_counts_the_owners_sessions_and_all_for_admins(server: Server) ->
         assert_problem(other.get("/manager/status", params=named), 403)
 
 
-def test_announcement_is_empty(http: httpx.Client) -> None:
+def test_announcement_of_the_manager_is_disabled_and_empty(http: httpx.Client) -> None:
     assert http.get("/manager/announcement").json() == {"enabled": False, "message": ""}

@@ -179,7 +179,7 @@ def test_session_can_set_each_limit(http: httpx.Client) -> None:
     assert sandbox["scratch"]["size"] == 112 << 20, "whole steps of 16 MiB"
 
 
-def test_session_describes_itself(http: httpx.Client) -> None:
+def test_description_of_a_session_has_its_settings_and_counts_requests(http: httpx.Client) -> None:
     session = create(http, config={"environ": {"A": 1}}).json()
     info = http.get(f"/session/{session['sessionId'].upper()}").json()
     assert info["lang"] == info["image"] == "c" and info["status"] == "RUNNING"

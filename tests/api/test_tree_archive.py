@@ -274,7 +274,9 @@ def test_archive_of_an_unknown_session_is_404(http: httpx.Client) -> None:
     assert_problem(get(http, "no-such-session"), 404)
 
 
-def test_both_ways_are_in_the_audit_log(http: httpx.Client, session: str, server: Server) -> None:
+def test_upload_and_download_of_a_tree_are_in_the_audit_log(
+    http: httpx.Client, session: str, server: Server
+) -> None:
     ways = [put(http, session, TREE), get(http, session)]
     into, out = [the_line(server, answer.headers["x-request-id"]) for answer in ways]
     assert (into["act"], into["files"]) == ("session.upload", 3)

@@ -95,7 +95,7 @@ def test_request_without_a_tus_version_is_accepted() -> None:
 
 
 def test_response_has_offset_and_length_and_is_not_cached() -> None:
-    assert tus.answer(3, 10) == {
+    assert tus.response_headers(3, 10) == {
         "tus-resumable": "1.0.0",
         "upload-offset": "3",
         "upload-length": "10",

@@ -38,6 +38,6 @@ def test_missing_field_is_named() -> None:
     assert in_words(str(error.value)) == "image is missing"
 
 
-def test_another_message_stays_as_it_is() -> None:
+def test_message_of_other_form_stays_as_it_is() -> None:
     assert in_words("Invalid UUID") == "Invalid UUID"
     assert in_words("Expected `date`, got `str`") == "Expected `date`, got `str`"

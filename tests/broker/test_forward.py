@@ -82,7 +82,7 @@ def test_secret_is_for_get_and_head_below_its_path_alone(
 
 
 @pytest.mark.parametrize("target", [HostPort("index.example", 80), HostPort("x.example", 443)])
-def test_another_host_or_port_has_no_secret(target: HostPort) -> None:
+def test_request_to_another_host_or_port_has_no_secret(target: HostPort) -> None:
     assert secret_of(request(), ForwardedRequest(target, b"/simple/a"), SECRETS) is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandboxd.broker.open_connections import CONNECTIONS_MAX
 from sandboxd.broker.relay import CHUNK
-from sandboxd.warden.network.broker_link import LIMITS
+from sandboxd.warden.broker.broker_link import LIMITS
 
 PROCESS = 256 << 20
 """The interpreter with its modules and threads, and what the kernel has for the connections."""

@@ -39,7 +39,7 @@ def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
     assert loaded.scratch.inodes == settings.Config().scratch.inodes
 
 
-def test_runtime_table(tmp_path: Path) -> None:
+def test_runtime_table_sets_aliases_and_environment(tmp_path: Path) -> None:
     loaded = load(
         tmp_path, '[runtimes.zig]\naliases = ["ziglang"]\ntools = ["zig"]\nexec = "./main"\n'
         '[runtimes.zig.environ]\nZIG = "1"\n',
@@ -142,7 +142,7 @@ def test_missing_file_is_reported(tmp_path: Path) -> None:
         toml_file.load(str(tmp_path / "absent"))
 
 
-def test_it_can_be_sent_and_taken_up_as_it_is() -> None:
+def test_configuration_sent_as_json_is_taken_up_as_it_is() -> None:
     runtimes = {"x": settings.RuntimeConfig(tools=("sh",), environ={"A": "b"})}
     whole = dataclasses.replace(settings.Config(), runtimes=runtimes, log_level="debug")
     assert toml_file.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole

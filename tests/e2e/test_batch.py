@@ -166,7 +166,9 @@ def test_binary_output_is_valid_text(http: httpx.Client, session: Make) -> None:
     assert outcome.text("stderr") == "€"
 
 
-def test_standard_environment(http: httpx.Client, session: Make) -> None:
+def test_program_has_standard_variables_and_those_of_session_and_run(
+    http: httpx.Client, session: Make
+) -> None:
     id = session(environ={"MINE": "session", "BOTH": "session"})
     outcome = run(http, id, {"exec": "env", "environ": {"BOTH": "run"}})
     environ = dict(line.split("=", 1) for line in outcome.text("stdout").splitlines())

@@ -84,7 +84,9 @@ def test_end_of_standard_input_is_handed_on(daemon: Daemon, tmp_path: Path) -> N
     assert shared(daemon, str(tmp_path), "--exec", "*", "-q").stdout == "end\n"
 
 
-def test_failed_build(daemon: Daemon, tmp_path: Path) -> None:
+def test_failed_build_exits_as_the_compiler_and_runs_no_exec(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     (tmp_path / "main.c").write_text("int main(void) { return x; }\n")
     done = shared(daemon, str(tmp_path))
     assert done.returncode == 1, "that of the compiler"
@@ -109,7 +111,7 @@ def test_json_is_one_object_a_line(daemon: Daemon, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_output_is_live(daemon: Daemon, tmp_path: Path) -> None:
+def test_output_of_a_command_comes_while_the_program_waits(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "main.sh").write_text("echo first; read -r go; echo $go\n")
     with started(tmp_path, f"{daemon.folder}/api.sock") as process:
         assert process.stdin and process.stdout

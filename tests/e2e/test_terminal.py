@@ -50,7 +50,7 @@ def test_a_person_works_at_a_shell(daemon: Daemon, http: httpx.Client, session: 
 
 
 @has("less")
-def test_a_pager_pages(daemon: Daemon, session: Make) -> None:
+def test_pager_in_a_terminal_shows_the_page_that_a_key_names(daemon: Daemon, session: Make) -> None:
     with sit(daemon, session()) as screen:
         screen.send("resize", rows=10, cols=40)
         screen.type("seq 1000 | less\n")

@@ -28,7 +28,7 @@ def make(warden: BareWarden, size: int = 16 << 20) -> str:
     return folder
 
 
-def mount(folder: str, name: str = "data", read_only: bool = False) -> dict[str, Any]:
+def attachment(folder: str, name: str = "data", read_only: bool = False) -> dict[str, Any]:
     return {"folder": folder, "name": name, "read_only": read_only}
 
 
@@ -44,8 +44,8 @@ def session(warden: BareWarden, folder: str) -> Iterator[Lease]:
     """Leases slots, which are released before the folder is removed."""
     leased: list[Sandbox] = []
 
-    def with_folders(*mounts: dict[str, Any]) -> Sandbox:
-        leased.append(lease(warden, mounts=list(mounts) or [mount(folder)]))
+    def with_folders(*attachments: dict[str, Any]) -> Sandbox:
+        leased.append(lease(warden, attachments=list(attachments) or [attachment(folder)]))
         return leased[-1]
 
     yield with_folders
@@ -65,10 +65,10 @@ def stored(warden: BareWarden, folder: str, name: str) -> os.stat_result:
 
 
 def test_files_of_a_folder_outlive_the_session(warden: BareWarden, folder: str) -> None:
-    first = lease(warden, mounts=[mount(folder)])
+    first = lease(warden, attachments=[attachment(folder)])
     assert first.run("echo text > data/f; mkdir data/d").exit == 0
     warden.free(first.slot)
-    second = lease(warden, mounts=[mount(folder)])
+    second = lease(warden, attachments=[attachment(folder)])
     assert second.run("cat data/f; stat -c '%U %a' data data/f data/d").stdout.split() == [
         "text", "work", "755", "work", "644", "work", "755",
     ]  # fmt: skip
@@ -118,14 +118,14 @@ def test_session_with_folders_is_refused_where_the_kernel_cannot_map_owners(
     monkeypatch.setattr(syscalls, "mount_setattr", old)
     before = dict(warden.resources.slots.leased)
     with pytest.raises(StageError, match="folders"):
-        lease(warden, mounts=[mount(folder)])
+        lease(warden, attachments=[attachment(folder)])
     assert warden.resources.slots.leased == before
     assert not os.path.ismount(warden.resources.folders._mount(folder))
 
 
 def test_read_only_folder_cannot_be_changed(session: Lease, folder: str) -> None:
     assert session().run("echo text > data/f").exit == 0
-    result = session(mount(folder, "ro", read_only=True)).run(
+    result = session(attachment(folder, "ro", read_only=True)).run(
         "cat ro/f; echo x > ro/new; echo x > ro/f; rm ro/f; chmod 777 ro ro/f; mv ro/f ro/g; "
         "mount -o remount,rw /home/work/ro; touch ro/f; cat ro/f"
     )
@@ -157,7 +157,7 @@ def test_hard_link_between_a_folder_and_the_scratch_is_refused(session: Lease) -
 
 def test_session_sees_its_own_folders_only(warden: BareWarden, session: Lease) -> None:
     other = make(warden)
-    guest = lease(warden, mounts=[mount(other, "secret")])
+    guest = lease(warden, attachments=[attachment(other, "secret")])
     guest.run("echo hidden > secret/marker")
     result = session().run("find / -name marker 2>/dev/null; ls; cat /proc/self/mountinfo")
     warden.free(guest.slot)
@@ -204,37 +204,39 @@ def test_program_is_in_the_hosts_user_namespace_and_in_no_other(session: Lease) 
 
 
 @pytest.mark.parametrize(
-    "mounts",
+    "attachments",
     [
         None,
         {},
         ["data"],
         [{}],
-        [mount("no-uuid")],
-        [mount(str(uuid.UUID(int=1)), "../up")],
-        [mount(str(uuid.UUID(int=1)), "a/b")],
-        [mount(str(uuid.UUID(int=1)), "..")],
-        [mount(str(uuid.UUID(int=1)), ".hidden")],
-        [mount(str(uuid.UUID(int=1)), "")],
-        [mount(str(uuid.UUID(int=1)), "n" * 65)],
-        [mount(str(uuid.UUID(int=1)), "new\nline")],
-        [mount(str(uuid.UUID(int=1))) | {"read_only": "yes"}],
-        [mount(str(uuid.UUID(int=1))), mount(str(uuid.UUID(int=2)))],
-        [mount(str(uuid.UUID(int=1)), "a"), mount(str(uuid.UUID(int=1)), "b")],
-        [mount(str(uuid.UUID(int=n)), f"f{n}") for n in range(6)],
+        [attachment("no-uuid")],
+        [attachment(str(uuid.UUID(int=1)), "../up")],
+        [attachment(str(uuid.UUID(int=1)), "a/b")],
+        [attachment(str(uuid.UUID(int=1)), "..")],
+        [attachment(str(uuid.UUID(int=1)), ".hidden")],
+        [attachment(str(uuid.UUID(int=1)), "")],
+        [attachment(str(uuid.UUID(int=1)), "n" * 65)],
+        [attachment(str(uuid.UUID(int=1)), "new\nline")],
+        [attachment(str(uuid.UUID(int=1))) | {"read_only": "yes"}],
+        [attachment(str(uuid.UUID(int=1))), attachment(str(uuid.UUID(int=2)))],
+        [attachment(str(uuid.UUID(int=1)), "a"), attachment(str(uuid.UUID(int=1)), "b")],
+        [attachment(str(uuid.UUID(int=n)), f"f{n}") for n in range(6)],
     ],
 )
-def test_malformed_mounts_are_refused_by_the_warden(warden: BareWarden, mounts: Any) -> None:
+def test_malformed_attachments_are_refused_by_the_warden(
+    warden: BareWarden, attachments: Any
+) -> None:
     before = dict(warden.resources.slots.leased)
     with pytest.raises(Invalid):
-        warden.lease(session=str(uuid.uuid4()), size=64 << 20, inodes=4096, mounts=mounts)
+        warden.lease(session=str(uuid.uuid4()), size=64 << 20, inodes=4096, attachments=attachments)
     assert warden.resources.slots.leased == before
 
 
 def test_session_with_a_folder_that_does_not_exist_is_refused(warden: BareWarden) -> None:
     before = dict(warden.resources.slots.leased)
     with pytest.raises(StageError, match="is not there"):
-        lease(warden, mounts=[mount(str(uuid.uuid4()))])
+        lease(warden, attachments=[attachment(str(uuid.uuid4()))])
     assert warden.resources.slots.leased == before
 
 
@@ -247,7 +249,7 @@ def test_folder_in_use_is_not_removed(warden: BareWarden, folder: str, session: 
 
 def test_folder_is_mounted_no_longer_than_a_session_has_it(warden: BareWarden, folder: str) -> None:
     path = warden.resources.folders._mount(folder)
-    one, two = lease(warden, mounts=[mount(folder)]), lease(warden, mounts=[mount(folder)])
+    one, two = (lease(warden, attachments=[attachment(folder)]) for _ in range(2))
     assert os.path.ismount(path)
     warden.free(one.slot)
     assert os.path.ismount(path)
@@ -256,9 +258,9 @@ def test_folder_is_mounted_no_longer_than_a_session_has_it(warden: BareWarden, f
 
 
 def test_adopted_session_has_its_folders_again(warden: BareWarden, folder: str) -> None:
-    sandbox = lease(warden, mounts=[mount(folder)])
+    sandbox = lease(warden, attachments=[attachment(folder)])
     sandbox.run("echo text > data/f")
-    sandbox.slot, _ = again, _ = restarted(sandbox.slot, warden, mounts=[mount(folder)])
+    sandbox.slot, _ = again, _ = restarted(sandbox.slot, warden, attachments=[attachment(folder)])
     assert sandbox.run("cat data/f").stdout == "text\n"
     warden.free(again)
 

@@ -187,7 +187,7 @@ def test_workspace_is_refused_with_its_stage_where_the_kernel_is_too_old(
         warden.free(leased(warden, checkout).slot)
         return
     with pytest.raises(StageError, match="workspace"):
-        warden.lease(size=64 << 20, inodes=4096, mounts=[], **granted(warden, checkout))
+        warden.lease(size=64 << 20, inodes=4096, attachments=[], **granted(warden, checkout))
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "9p", "fuse.sshfs", "overlay", "zfs"])

@@ -35,7 +35,7 @@ def test_grant_of_another_session_or_with_other_values_is_refused(
     before = dict(warden.resources.slots.leased)
     for change in changes:
         with pytest.raises(Unavailable, match="not granted"):
-            warden.lease(size=64 << 20, inodes=4096, mounts=[], **(good | change))
+            warden.lease(size=64 << 20, inodes=4096, attachments=[], **(good | change))
     assert warden.resources.slots.leased == before
 
 

@@ -101,16 +101,16 @@ def test_virtual_folder_is_seen_in_a_directory_of_the_workspace_and_hides_nothin
 ) -> None:
     folder = str(uuid.uuid4())
     warden.make_folder(folder, 16 << 20, 1024)
-    mounts = [{"folder": folder, "name": "cache", "read_only": False}]
+    attachments = [{"folder": folder, "name": "cache", "read_only": False}]
     try:
         with pytest.raises(Unavailable, match="no directory cache"):
-            lease(warden, mounts=mounts, **granted(warden, checkout))
+            lease(warden, attachments=attachments, **granted(warden, checkout))
         (checkout / "cache").symlink_to("/")
         with pytest.raises(Unavailable, match="no directory cache"):
-            lease(warden, mounts=mounts, **granted(warden, checkout))
+            lease(warden, attachments=attachments, **granted(warden, checkout))
         (checkout / "cache").unlink()
         directory(checkout, "cache")
-        sandbox = lease(warden, mounts=mounts, **granted(warden, checkout))
+        sandbox = lease(warden, attachments=attachments, **granted(warden, checkout))
         assert sandbox.run("echo x > cache/f; echo y > g; ls . cache").stdout.split() == [
             ".:", "cache", "g", "cache:", "f",
         ]  # fmt: skip
@@ -235,7 +235,7 @@ def test_session_is_refused_where_the_kernel_cannot_map_owners(
     monkeypatch.setattr(syscalls, "mount_setattr", old)
     before = dict(warden.resources.slots.leased)
     with pytest.raises(StageError, match="workspace"):
-        warden.lease(size=64 << 20, inodes=4096, mounts=[], **grant)
+        warden.lease(size=64 << 20, inodes=4096, attachments=[], **grant)
     assert warden.resources.slots.leased == before
 
 

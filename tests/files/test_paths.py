@@ -79,7 +79,7 @@ def test_malformed_name_is_refused(name: str) -> None:
     str(refused.value).encode("ascii")
 
 
-def test_bounds_are_exact() -> None:
+def test_path_of_the_longest_length_is_accepted_and_one_more_is_refused() -> None:
     assert inside("x" * COMPONENT_MAX)
     assert len(inside("a/" * (DEPTH_MAX - 1) + "b")) == DEPTH_MAX
     longest = "/".join(["y" * 99] * 40 + ["z" * 95])

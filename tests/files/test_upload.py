@@ -163,7 +163,7 @@ def test_link_to_nothing_is_no_directory(scratch: Scratch) -> None:
     assert set(scratch.tree()) == {"l"}
 
 
-def test_loops_are_refused(scratch: Scratch) -> None:
+def test_upload_through_a_loop_of_links_is_refused(scratch: Scratch) -> None:
     (scratch.home / "loop").symlink_to("loop")
     (scratch.home / "one").symlink_to("two")
     (scratch.home / "two").symlink_to("one")

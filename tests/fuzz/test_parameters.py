@@ -26,7 +26,7 @@ from sandboxd.api.folders.attachments import attachments
 from sandboxd.api.folders.registry import new_row
 from sandboxd.api.http.responses import to_json
 from sandboxd.api.http.route import WEBSOCKET, Nothing
-from sandboxd.api.options import batch, sizes
+from sandboxd.api.options import batch, granted_limits, limit_values, variables
 from sandboxd.api.routes import create_session, execute
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.config.settings import Config
@@ -103,19 +103,21 @@ def test_query_of_every_route_is_read_or_refused(
 DEFAULT = Config()
 
 
-FIELDS = sorted({*sizes.RUN_LIMITS.values(), "shm"})
+FIELDS = sorted({*limit_values.RUN_LIMITS.values(), "shm"})
 
 
 @effort
 @hypothesis.given(scalars | values(), st.sampled_from(FIELDS))
 def test_limit_is_a_number_in_the_range_of_the_warden_or_refused(value: Any, field: str) -> None:
-    number = attempt(lambda: sizes.amount(field, value, "x"))
+    number = attempt(lambda: limit_values.amount(field, value, "x"))
     least = 0 if field in MAY_BE_ZERO else sys.float_info.min
     assert number is None or number >= least
     if number is not None:
-        limits, _ = sizes.granted({field: number}, DEFAULT.ceiling)
+        limits, _ = granted_limits.granted({field: number}, DEFAULT.ceiling)
         assert least <= limits[field] <= getattr(DEFAULT.ceiling, field)
-        to_json(sizes.clamp_fields(sizes.granted({field: number}, DEFAULT.ceiling)[1]))
+        to_json(
+            granted_limits.clamp_fields(granted_limits.granted({field: number}, DEFAULT.ceiling)[1])
+        )
 
 
 SETTINGS: dict[str, Any] = {
@@ -133,7 +135,7 @@ def test_settings_of_a_session_are_read_or_refused(config: dict[str, Any]) -> No
     def read() -> None:
         body = typed(fold(parse(encoded(sent)), {}), create_session.CreateSession)
         read = inner(body, "config", create_session.SessionSettings)
-        sizes.variables(read.environ, "config.environ")
+        variables.checked(read.environ, "config.environ")
         create_session._resources(read)
         attachments(
             [*read.mounts, *read.mount_ids],

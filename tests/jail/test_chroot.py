@@ -118,7 +118,7 @@ def test_user_namespaces_can_be_made_and_only_then(tmp_path: Path) -> None:
     assert inside(tmp_path, act) == ["EPERM", "made"]
 
 
-def test_working_directory_stays(tmp_path: Path) -> None:
+def test_own_mounts_keep_the_working_directory(tmp_path: Path) -> None:
     def act() -> str:
         os.chdir("/usr/bin")
         chroot.own_mounts()

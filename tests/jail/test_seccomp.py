@@ -61,7 +61,9 @@ def test_call_whose_flags_no_filter_can_read_is_unknown() -> None:
 
 
 @hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
-def test_another_architecture_is_killed_whatever_the_call(number: int, architecture: int) -> None:
+def test_call_of_another_architecture_is_killed_whatever_its_number(
+    number: int, architecture: int
+) -> None:
     if architecture != ARCHITECTURE:
         assert judged(number, architecture=architecture) == KILL
     assert judged(number, architecture=I386) == KILL

@@ -53,6 +53,14 @@ def test_a_retired_word_in_a_name_counts() -> None:
     assert texts(names.retired, source("class Leak: ...\nbestowed = 1\nastray = 2")) == []
 
 
+def test_name_of_a_test_that_says_too_little_counts() -> None:
+    bad = "def test_flow(): ...\nasync def test_it_is_sent_as_before(): ...\nclass A:\n"
+    bad += "    def test_both_ways_are_in_the_log(self): ..."
+    assert len(texts(names.unclear_tests, source(bad, "tests/test_a.py"))) == 3
+    good = "def test_upload_leaves_a_line(): ...\ndef a_flow(): ...\ntest_x = 1"
+    assert texts(names.unclear_tests, source(good, "tests/test_a.py")) == []
+
+
 def test_a_class_name_in_two_modules_counts_nested_and_private_ones_too() -> None:
     bad = Tree.of(
         {

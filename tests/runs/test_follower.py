@@ -81,7 +81,7 @@ def test_shim_answer_that_cannot_be_true_changes_nothing(
         await channel.send_message(answer)
 
     follower = asyncio.run(follow(tmp_path, shim))
-    assert not follower.waiting and not follower.output and follower.events[-1].exit == -1
+    assert not follower.awaits_input and not follower.output and follower.events[-1].exit == -1
 
 
 def test_shim_that_answers_without_news_does_not_keep_the_daemon_busy(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
         idle = (
             (progress.answered == len(progress.events) or progress.holds)
             and not over
-            and not (progress.waiting and not progress.prompted)
+            and not (progress.awaits_input and not progress.prompted)
             and not progress.output
             and not progress.expired
         )
@@ -82,9 +82,9 @@ def test_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
 
 
 def test_client_is_prompted_once_for_input() -> None:
-    assert next_answer(Progress(waiting=True)) == NextAnswer("waiting-input")
-    assert next_answer(Progress(waiting=True, prompted=True)) is None
-    assert next_answer(Progress(waiting=True, prompted=True, expired=True)) == NextAnswer(
+    assert next_answer(Progress(awaits_input=True)) == NextAnswer("waiting-input")
+    assert next_answer(Progress(awaits_input=True, prompted=True)) is None
+    assert next_answer(Progress(awaits_input=True, prompted=True, expired=True)) == NextAnswer(
         "continued"
     )
 

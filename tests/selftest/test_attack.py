@@ -55,7 +55,9 @@ def test_program_of_an_attack_is_python(attack: Attack) -> None:
         (CUT, AttackOutcome("x", "", 1), None),
     ],
 )  # fmt: skip
-def test_outcome_is_judged(attack: Attack, outcome: AttackOutcome, held: bool | None) -> None:
+def test_attack_is_held_broken_or_undecided_by_its_outcome(
+    attack: Attack, outcome: AttackOutcome, held: bool | None
+) -> None:
     assert judge(attack, outcome).held is held
 
 

@@ -47,10 +47,10 @@ def test_wall_limit_comes_when_it_is_due(clock: Deadlines) -> None:
 
 def test_wall_stands_still_while_the_user_thinks(clock: Deadlines) -> None:
     clock.record_look(START + 1, waits=True)
-    assert clock.waiting
+    assert clock.awaits_input
     assert not clock.wall_reached(START + 50)
     clock.record_input(START + 50)
-    assert not clock.waiting
+    assert not clock.awaits_input
     assert not clock.wall_reached(START + 58.9)
     assert clock.wall_reached(START + 59)
 
@@ -59,7 +59,7 @@ def test_client_that_declines_cannot_stop_the_clock(clock: Deadlines) -> None:
     clock.record_look(START + 1, waits=True)
     clock.record_decline(START + 2)
     clock.record_look(START + 3, waits=True)
-    assert clock.waiting
+    assert clock.awaits_input
     assert not clock.wall_reached(START + 10.9)
     assert clock.wall_reached(START + 11)
 
@@ -73,18 +73,18 @@ def test_nobody_waits_for_ever(clock: Deadlines) -> None:
 def test_program_that_goes_on_by_itself_no_longer_waits(clock: Deadlines) -> None:
     clock.record_look(START + 1, waits=True)
     clock.record_look(START + 3, waits=False)
-    assert not clock.waiting
+    assert not clock.awaits_input
     assert clock.wall_reached(START + 12)
 
 
 def test_output_ends_the_waiting(clock: Deadlines) -> None:
     clock.record_look(START + 1, waits=True)
     assert not clock.look_due(START + 3, quiet_since=START + 3)
-    assert not clock.waiting
+    assert not clock.awaits_input
     assert clock.look_due(START + 3 + FIRST_LOOK, quiet_since=START + 3)
 
 
-def test_looks_get_rarer(clock: Deadlines) -> None:
+def test_looks_for_a_wait_get_rarer_down_to_two_a_second(clock: Deadlines) -> None:
     clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), 60, Cpu())
     now, gaps = START + FIRST_LOOK, []
     for _ in range(6):
@@ -182,7 +182,7 @@ def test_program_that_computes_while_a_thread_waits_meets_its_limit(
     now = START
     while not clock.wall_reached(now):
         clock.record_look(now, waits=True)
-        assert clock.waiting
+        assert clock.awaits_input
         now += LAST_LOOK
         cpu.seconds += LAST_LOOK
         assert now < START + 20

@@ -34,7 +34,7 @@ from ..each_case import each_case
         (MemorySeen(held=90, cached=5), 100, 90),
     ],
 )
-def test_peak_of_memory(seen: MemorySeen, group_peak: int, peak: int) -> None:
+def test_memory_peak_leaves_out_cached_files(seen: MemorySeen, group_peak: int, peak: int) -> None:
     assert peak_memory(seen, group_peak) == peak
 
 

@@ -110,7 +110,7 @@ def test_every_verdict_is_complete(known: StepFacts) -> None:
     assert "\n" not in verdict.advice and len(verdict.advice) < 300
 
 
-def test_signal_is_named() -> None:
+def test_verdict_of_a_killed_program_names_its_signal() -> None:
     assert judge(facts(SEGV)).signal == "SIGSEGV"
     assert judge(facts(40)).signal == "SIGRTMIN+6"
 

@@ -36,7 +36,7 @@ EXPOSURE = 6.8
 """Of 10, by `systemd-analyze security`; docs/operations.md explains the number."""
 
 
-def test_installation_needs_root() -> None:
+def test_installation_without_root_is_refused_by_name() -> None:
     said = sh("setpriv --reuid 1000 --clear-groups ./scripts/install", code=1)
     assert said == "install: needs root: sudo scripts/install\n"
 
@@ -268,7 +268,7 @@ def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
         end(http, "mistaken", begun)
 
 
-def test_before_the_reboot() -> None:
+def test_session_and_run_begin_before_the_reboot() -> None:
     with client() as http:
         assert http.post("/session", json={"name": "kept", "image": "c"}).status_code == 201
         files = {"src": ("kept.txt", b"still here\n")}

@@ -89,6 +89,6 @@ def test_second_installation_finds_the_state() -> None:
         assert answer.content == b"still here\n"
 
 
-def test_purge_leaves_nothing() -> None:
+def test_purge_after_the_reboot_leaves_nothing() -> None:
     sh("/opt/sandboxd/current/bin/sandboxd-uninstall --purge")
     assert left() == set()

@@ -15,7 +15,7 @@ from sandboxd.host.tmpfs import is_in_memory
 from sandboxd.jail import syscalls
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.runs import run_directory
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 
 pytestmark = pytest.mark.root

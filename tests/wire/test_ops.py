@@ -84,7 +84,7 @@ def test_arguments_are_parsed_into_values_of_the_model() -> None:
     arguments = check(request(OPS["adopt"], session=SESSION.upper())).arguments
     assert arguments["workspace"] == Workspace("/srv/ci/x", "src", 1000, 100, "ab")
     assert arguments["session"] == SESSION
-    assert arguments["mounts"] == (Attachment(FOLDER, "data", False),)
+    assert arguments["attachments"] == (Attachment(FOLDER, "data", False),)
     assert arguments["runs"] == {1, 2}
 
 

@@ -53,7 +53,7 @@ class RequestChecks:
         try:
             _check(scope)
         except Refused as error:
-            await problems.answer(error)(scope, receive, counted)
+            await problems.problem_response(error)(scope, receive, counted)
         else:
             await self._app(scope, receive, counted)
         finally:

@@ -46,8 +46,8 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A place in a queue, for clients: `position` 1 is next."""
+class QueuePlace:
+    """A place in a queue, for clients: `position` 1 is next, and `reason` says why it waits."""
 
     position: int
     reason: str
@@ -101,16 +101,17 @@ class Reservations:
         Unavailable when that cannot be."""
         self.queue.enqueue(key, owner, amount)
         self._grant()
-        standing = self.queue.standing(key)
-        if standing is None:
+        place = self.queue.place(key)
+        if place is None:
             return
+        _, reason = place
         self.release(key)
         if refusal := self.pauses.refusal:
             raise refusal
-        text = self._explanation(standing.reason)
-        if standing.reason in ("owner size", "size") and self._host_full:
+        text = self._explanation(reason)
+        if reason in ("owner size", "size") and self._host_full:
             raise NoSpace(f"the server's disk is full: {text}")
-        if standing.reason in ("owner count", "owner size", "owner tasks"):
+        if reason in ("owner count", "owner size", "owner tasks"):
             raise QuotaExceeded(text)
         raise Full(text)
 
@@ -149,12 +150,13 @@ class Reservations:
         self._grant()
         self.on_release()
 
-    def waiting(self, key: Hashable) -> Waiting | None:
+    def place(self, key: Hashable) -> QueuePlace | None:
         """Where `key` waits; None: it does not."""
-        standing = self.queue.standing(key)
-        if standing is None:
+        place = self.queue.place(key)
+        if place is None:
             return None
-        return Waiting(standing.position, self._explanation(standing.reason))
+        position, reason = place
+        return QueuePlace(position, self._explanation(reason))
 
     def _explanation(self, reason: Reason) -> str:
         total, owner = self.queue.total, self.queue.owner
@@ -254,7 +256,7 @@ class Admission:
     @property
     def are_waiting(self) -> bool:
         """A run or a session waits for its turn."""
-        return bool(self.runs.queue.waiting or self.sessions.queue.waiting)
+        return bool(self.runs.queue.queued or self.sessions.queue.queued)
 
     def check_pause(self) -> None:
         """Raise Draining or Unavailable while nothing new begins."""
@@ -298,12 +300,12 @@ class Admission:
         """A run would begin at once, if it asked now for its turn."""
         return self.runs.queue.has_room(owner, run_amount(run.plan))
 
-    def waiting(self, runs: RunQueue, run: Run) -> Waiting | None:
+    def place(self, runs: RunQueue, run: Run) -> QueuePlace | None:
         """Where a run of the queue `runs` waits; None: it does not."""
-        before, head = runs.position(run), self.runs.waiting(runs.active)
+        before, head = runs.position(run), self.runs.place(runs.active)
         if before:
             ahead = before + (head.position if head else 0)
-            return Waiting(ahead, "other runs of this session come first")
+            return QueuePlace(ahead, "other runs of this session come first")
         return head if run is runs.active else None
 
     def check_pids(self, pids: int, where: str) -> None:
@@ -332,11 +334,11 @@ class Admission:
             if step.command is not None:
                 self.check_pids(step.limits.pids, f"limits.{step.name}.pids")
 
-    def check_waiting(self, waiting: int, kind: str) -> None:
+    def check_queued(self, queued: int, kind: str) -> None:
         """Raise RateLimited when an owner, of whom so many wait, may not have one more wait."""
         most = self.config.admission.owner.waiting
-        if waiting >= most:
-            raise RateLimited(f"{waiting} of your {kind} wait already, and no more than {most} may")
+        if queued >= most:
+            raise RateLimited(f"{queued} of your {kind} wait already, and no more than {most} may")
 
 
 def run_amount(plan: Plan) -> Amount:

@@ -55,14 +55,6 @@ class Amount:
         return "tasks" if self.tasks + min(more.tasks, bound.tasks) > bound.tasks else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The position of a key that waits: 1 is the next, unless its owner is passed over; and why."""
-
-    position: int
-    reason: Reason
-
-
 class FairQueue:
     """The granted amounts and the waiting keys; a key is used once at a time.
 
@@ -74,7 +66,7 @@ class FairQueue:
         self.total = total
         self.owner = owner
         self.paused = False
-        self._waiting: dict[str, dict[Hashable, Amount]] = {}  # owners in the order of their turns
+        self._queued: dict[str, dict[Hashable, Amount]] = {}  # owners in the order of their turns
         self._granted: dict[Hashable, tuple[str, Amount]] = {}
         self._used_by: dict[str, Amount] = {}
         self._used = Amount()
@@ -93,18 +85,18 @@ class FairQueue:
         """The amount that the keys of an owner have."""
         return self._used_by.get(owner, Amount())
 
-    def waiting_of(self, owner: str) -> int:
+    def queued_of(self, owner: str) -> int:
         """How many keys of an owner wait."""
-        return len(self._waiting.get(owner, ()))
+        return len(self._queued.get(owner, ()))
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """How many keys wait."""
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, self._queued.values()))
 
     def enqueue(self, key: Hashable, owner: str, amount: Amount) -> None:
         """Have a key wait for `amount`; `grant_due` grants it."""
-        self._waiting.setdefault(owner, {})[key] = amount
+        self._queued.setdefault(owner, {})[key] = amount
 
     def grant(self, key: Hashable, owner: str, amount: Amount) -> None:
         """Grant an amount, also above the bounds: the key had it before the daemon started."""
@@ -121,27 +113,27 @@ class FairQueue:
             if self._used_by[owner] == Amount():
                 del self._used_by[owner]
             return
-        for owner, keys in self._waiting.items():
+        for owner, keys in self._queued.items():
             if keys.pop(key, None) is not None:
                 if not keys:
-                    del self._waiting[owner]
+                    del self._queued[owner]
                 return
 
     def grant_due(self) -> Iterator[Hashable]:
         """Grant the amounts of the keys whose turn has come; these keys."""
         while (owner := self._next_owner()) is not None:
-            keys = self._waiting.pop(owner)
+            keys = self._queued.pop(owner)
             key = next(iter(keys))
             self.grant(key, owner, keys.pop(key))
             if keys:
-                self._waiting[owner] = keys  # behind all others
+                self._queued[owner] = keys  # behind all others
             yield key
 
     def _next_owner(self) -> str | None:
         """The owner whose turn it is, if the amount of the owner's first key is there."""
         if self.paused:
             return None
-        for owner, keys in self._waiting.items():
+        for owner, keys in self._queued.items():
             amount = next(iter(keys.values()))
             if self._is_too_large(amount):
                 continue
@@ -151,7 +143,7 @@ class FairQueue:
 
     def has_room(self, owner: str, amount: Amount) -> bool:
         """A key of `owner` that asks for `amount` now is granted it at once."""
-        if self.paused or self._waiting or self._is_too_large(amount):
+        if self.paused or self._queued or self._is_too_large(amount):
             return False
         is_bounded = self.used_by(owner).exceeded(amount, self.owner)
         return not (is_bounded or self._used.exceeded(amount, self.total))
@@ -159,21 +151,22 @@ class FairQueue:
     def _is_too_large(self, amount: Amount) -> bool:
         return amount.tasks > self.total.tasks
 
-    def standing(self, key: Hashable) -> Standing | None:
-        """The place of `key`; None: it does not wait."""
-        owners = list(self._waiting)
-        for index, (owner, keys) in enumerate(self._waiting.items()):
+    def place(self, key: Hashable) -> tuple[int, Reason] | None:
+        """The position of `key`, and why it waits; None: it does not. Position 1 is the next,
+        unless the owner of the key is passed over."""
+        owners = list(self._queued)
+        for index, (owner, keys) in enumerate(self._queued.items()):
             if key not in keys:
                 continue
             before = list(keys).index(key)
             # Another owner has one turn in each round before this key's, and one in the same
             # round if that owner comes earlier in it.
             others = (
-                min(len(self._waiting[other]), before + (place < index))
-                for place, other in enumerate(owners)
-                if place != index
+                min(len(self._queued[other]), before + (turn < index))
+                for turn, other in enumerate(owners)
+                if turn != index
             )
-            return Standing(before + sum(others) + 1, self._reason(owner, keys[key]))
+            return before + sum(others) + 1, self._reason(owner, keys[key])
         return None
 
     def _reason(self, owner: str, amount: Amount) -> Reason:

@@ -71,7 +71,7 @@ def conflict(sent: int, offset: int) -> TusError | None:
     return None
 
 
-def answer(offset: int, size: int) -> dict[str, str]:
+def response_headers(offset: int, size: int) -> dict[str, str]:
     """The headers with the offset and length of an upload."""
     return {
         "tus-resumable": VERSION,

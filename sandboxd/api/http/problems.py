@@ -196,10 +196,10 @@ async def on_sandboxd_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SandboxdError)
     error = _of_target(request, error)
     request.scope["state"]["refusal"] = error  # for the log
-    return answer(error)
+    return problem_response(error)
 
 
-def answer(error: SandboxdError) -> Response:
+def problem_response(error: SandboxdError) -> Response:
     """The response for `error`; also to a WebSocket that is not open yet."""
     status, body = of_error(error)
     headers = dict(_HEADERS.get(status, {}))

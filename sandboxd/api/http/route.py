@@ -69,7 +69,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """A response that is no refusal.
 
     media    its media types; none: the response has no content
@@ -85,26 +85,26 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-DONE = Answer(204, (), "The request was carried out.")
-OK = Answer()
-CREATED = Answer(201)
+DONE = ResponseSpec(204, (), "The request was carried out.")
+OK = ResponseSpec()
+CREATED = ResponseSpec(201)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path with the methods that one handler serves.
 
-    methods  names with blanks between, or WEBSOCKET
-    act      the name of the request in the audit log; "" for a request that changes nothing and
-             gives no content away
-    polls    a request is an act only if its handler annotates a run; other requests poll for one
-    streams  a response lasts as long as its client wants
-    takes    the class of its parameters
-    content  its body, if that is not its parameters alone
-    headers  headers of the request that the handler reads
-    answers  the responses that are no refusals
-    refuses  statuses of refusals, besides those that every route of this access has
-    frames   of a WebSocket: a description of its frames
+    methods    names with blanks between, or WEBSOCKET
+    act        the name of the request in the audit log; "" for a request that changes nothing and
+               gives no content away
+    polls      a request is an act only if its handler annotates a run; other requests poll for one
+    streams    a response lasts as long as its client wants
+    takes      the class of its parameters
+    content    its body, if that is not its parameters alone
+    headers    headers of the request that the handler reads
+    responses  those that are no refusals
+    refuses    statuses of refusals, besides those that every route of this access has
+    frames     of a WebSocket: a description of its frames
     """
 
     methods: str
@@ -117,7 +117,7 @@ class Route:
     takes: type[msgspec.Struct] = Nothing
     content: Content | None = None
     headers: tuple[Header, ...] = ()
-    answers: tuple[Answer, ...] = (OK,)
+    responses: tuple[ResponseSpec, ...] = (OK,)
     refuses: tuple[int, ...] = ()
     frames: str = ""
 

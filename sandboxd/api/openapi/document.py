@@ -48,8 +48,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     shapes = [
         shape
         for route in http
-        for answer in route.answers
-        for shape in operations.shapes_of(route, answer)
+        for response in route.responses
+        for shape in operations.shapes_of(route, response)
     ]
     kinds = {route.takes: None for route in http}
     with_owner = {route.takes for route in http if route.access is Access.OWNER}

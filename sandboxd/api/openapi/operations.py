@@ -10,7 +10,7 @@ from ..access.parameters import NoParameters
 from ..access.unserved import UNASKED
 from ..http.problems import MEDIA_TYPE, titles
 from ..http.responses import JsonResponse
-from ..http.route import JSON, WEBSOCKET, Access, Answer, Header, Nothing, Route
+from ..http.route import JSON, WEBSOCKET, Access, Header, Nothing, ResponseSpec, Route
 from .schemas import Schema, Schemas, aliases_of
 
 ALWAYS = (400, 408, 429, 431, 503)
@@ -38,14 +38,14 @@ _SUBJECT = re.compile(r"^(?:[A-Z]+(?: or [A-Z]+)*|WebSocket) \S+(?: and \S+)?: "
 _RAISES = re.compile(r"\s*Raises [^.]*\.")
 
 
-def shapes_of(route: Route, answer: Answer) -> tuple[Any, ...]:
-    """The types that the JSON of an answer may have; none: it has no JSON."""
-    if JSON not in answer.media:
+def shapes_of(route: Route, response: ResponseSpec) -> tuple[Any, ...]:
+    """The types that the JSON of a response may have; none: it has no JSON."""
+    if JSON not in response.media:
         return ()
-    if answer.shape is not None:
-        return answer.shape if isinstance(answer.shape, tuple) else (answer.shape,)
+    if response.shape is not None:
+        return response.shape if isinstance(response.shape, tuple) else (response.shape,)
     returned = get_type_hints(route.handler)["return"]
-    assert get_origin(returned) is JsonResponse, f"{route.path} has an answer without a shape"
+    assert get_origin(returned) is JsonResponse, f"{route.path} has a response without a shape"
     return get_args(returned)
 
 
@@ -192,15 +192,15 @@ def _responses(route: Route, schemas: Schemas) -> Schema:
     responses: Schema = {
         str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals(route)
     }
-    for answer in route.answers:
-        some = [schemas.of(shape) for shape in shapes_of(route, answer)]
+    for response in route.responses:
+        some = [schemas.of(shape) for shape in shapes_of(route, response)]
         schema = {"schema": {"anyOf": some} if some[1:] else some[0]} if some else {}
-        content: Schema = dict.fromkeys(answer.media, schema)
-        if str(answer.status) in responses:  # a report on health may have the status of a refusal
-            content |= refusal(answer.status)["content"]
-        responses[str(answer.status)] = {
-            "description": answer.meaning or words(route)[0],
-            "headers": _headers(HEADERS | dict(answer.headers)),
+        content: Schema = dict.fromkeys(response.media, schema)
+        if str(response.status) in responses:  # a report on health may have the status of a refusal
+            content |= refusal(response.status)["content"]
+        responses[str(response.status)] = {
+            "description": response.meaning or words(route)[0],
+            "headers": _headers(HEADERS | dict(response.headers)),
             **({"content": content} if content else {}),
         }
     return dict(sorted(responses.items()))

@@ -107,7 +107,7 @@ class Drain:
             "draining": self.on,
             "drained": self.on and not running,
             "running": running,
-            "waiting": self._admission.runs.queue.waiting,
+            "waiting": self._admission.runs.queue.queued,
             "deadline": self.until,
         }
 

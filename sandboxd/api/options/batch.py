@@ -18,7 +18,7 @@ from ...runs.plan import Clamp, Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import ParameterSet
-from . import sizes
+from . import granted_limits, limit_values, texts, variables
 
 PLAN_MAX = 128 * 1024
 """Characters of a run's commands and variables, as JSON: they travel in one packet, and
@@ -37,7 +37,7 @@ _LIMITS = {
     "title": "StepLimits",
     "type": ["object", "null"],
     "additionalProperties": False,
-    **(sizes.schema(sizes.RUN_LIMITS).extra_json_schema or {}),
+    **(limit_values.schema(limit_values.RUN_LIMITS).extra_json_schema or {}),
 }
 _timeouts = Meta(
     extra_json_schema=_per_step_schema({"anyOf": [{"type": ["number", "string", "null"]}, _LIMITS]})
@@ -59,7 +59,7 @@ class BatchOptions(ParameterSet):
     interactive: bool = False
     timeout: float | Annotated[dict[str, Any], _timeouts] = {}
     limits: Annotated[dict[str, Any], _limits] = {}
-    environ: sizes.Variables = {}
+    environ: variables.Variables = {}
     live: bool = False
 
 
@@ -71,12 +71,12 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     steps, clamped = list[Step](), list[Clamp]()
     for name in STEPS:
         default: Limits = getattr(config.limits, name)
-        limits, low = sizes.step_limits(
+        limits, low = granted_limits.step_limits(
             default, row.limits, overrides[name], config.ceiling, config.run_files
         )
         steps.append(Step(name, _command(name, options, runtime), limits))
         clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
-    own = sizes.variables(options.environ, "options.environ")
+    own = variables.checked(options.environ, "options.environ")
     environ = {
         **runtime.variables(row.network is not None),
         "_BACKEND_BATCH_MODE": "1",
@@ -86,7 +86,7 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     if _size(environ, steps) > PLAN_MAX:
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
         raise Invalid.of(data)
-    stdin = None if options.stdin is None else sizes.encoded(options.stdin, "options.stdin")
+    stdin = None if options.stdin is None else texts.encoded(options.stdin, "options.stdin")
     comparable = _comparable(options)
     return Plan(tuple(steps), environ, stdin, options.interactive, tuple(clamped), comparable)
 
@@ -105,7 +105,7 @@ def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | N
     text: str = getattr(options, name)
     if text == "*":
         text = "" if name == "clean" else getattr(runtime, name)
-    return sizes.program_text(text, f"options.{name}") if text else None
+    return texts.program_text(text, f"options.{name}") if text else None
 
 
 def _overrides(options: BatchOptions) -> dict[StepName, dict[str, Any]]:
@@ -134,11 +134,13 @@ def _per_step(values: dict[str, Any], where: str) -> list[tuple[StepName, Any]]:
 def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of Limits of one step's object."""
     for name in limits:
-        if name not in sizes.RUN_LIMITS:
-            why = f"is unknown; known are {', '.join(sizes.RUN_LIMITS)}"
+        if name not in limit_values.RUN_LIMITS:
+            why = f"is unknown; known are {', '.join(limit_values.RUN_LIMITS)}"
             raise Invalid.of({f"{where}.{name}": why})
     return {
-        sizes.RUN_LIMITS[name]: sizes.amount(sizes.RUN_LIMITS[name], value, f"{where}.{name}")
+        limit_values.RUN_LIMITS[name]: limit_values.amount(
+            limit_values.RUN_LIMITS[name], value, f"{where}.{name}"
+        )
         for name, value in limits.items()
         if value is not None
     }

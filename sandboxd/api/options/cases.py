@@ -15,7 +15,7 @@ from ...runs.plan import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import ParameterSet
-from . import batch, sizes
+from . import batch, limit_values, texts
 
 CASES_MAX = 1000
 """Cases of one request."""
@@ -33,7 +33,7 @@ class CaseOptions(ParameterSet):
 
     name: Annotated[str, Meta(max_length=256)] = ""
     stdin: str = ""
-    limits: Annotated[dict[str, Any], sizes.schema(sizes.RUN_LIMITS)] = {}
+    limits: Annotated[dict[str, Any], limit_values.schema(limit_values.RUN_LIMITS)] = {}
     expected: str | None = None
 
 
@@ -113,7 +113,7 @@ def _case(
         raise Invalid.of({"options.exec": "the cases need a command"})
     expected = None
     if case.expected is not None:
-        expected = sizes.encoded(case.expected, f"{where}.expected")
+        expected = texts.encoded(case.expected, f"{where}.expected")
     return Case(case.name, _with_clamps(plan, "exec.", True), expected)
 
 

@@ -18,10 +18,10 @@ from typing import Any
 from ...config.settings import Config
 from ...model import Step
 from ...runs.console_items import Item
-from . import sizes
+from . import limit_values
 
 _MORE = re.compile(r"ask for more with (limits|resource_opts)\.(\w+)")
-_FIELDS = sizes.RUN_LIMITS | sizes.RESOURCE_OPTS
+_FIELDS = limit_values.RUN_LIMITS | limit_values.RESOURCE_OPTS
 """Names of limits in the texts of the shim -> field of Limits."""
 
 _COMMAND = re.compile(r"a command with options\.(build|exec)")
@@ -88,13 +88,17 @@ class Wording:
         """The limit is as high as it can be; a scratch has a size of its own."""
         if field == "disk" and is_scratch:
             most = self.config.scratch.size
-            return bool(sizes.scratch_size(session.get("disk", most), most) >= most)
+            return bool(limit_values.scratch_size(session.get("disk", most), most) >= most)
         return bool(asdict(step.limits)[field] >= asdict(self.config.ceiling)[field])
 
     def _name(self, field: str, step: Step, of_session: bool) -> str:
-        name = sizes.client_name(field)
+        name = limit_values.client_name(field)
         value = (
-            "SECONDS" if field in ("wall_s", "cpu_s") else "N" if field in sizes.COUNTS else "SIZE"
+            "SECONDS"
+            if field in ("wall_s", "cpu_s")
+            else "N"
+            if field in limit_values.COUNTS
+            else "SIZE"
         )
         if self.reader is Reader.COMMAND_LINE:
             if field == "memory":
@@ -104,7 +108,7 @@ class Wording:
         if self.reader is Reader.OFFICIAL:
             how = "-r mem=MIB" if field == "memory" else f"--resource-opts {name}={value}"
             return f"{how} in a new session"
-        if not of_session and name in sizes.RUN_LIMITS:
+        if not of_session and name in limit_values.RUN_LIMITS:
             is_timeout = field == "wall_s" and step.name == "exec"
             return "options.timeout" if is_timeout else f"options.limits.{step.name}.{name}"
         where = "resources" if field == "memory" else "resource_opts"

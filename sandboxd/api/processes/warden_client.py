@@ -183,15 +183,15 @@ class WardenClient:
         session: str,
         size: int,
         inodes: int,
-        mounts: Sequence[Attachment],
+        attachments: Sequence[Attachment],
         network: NetworkGrant | None = None,
         workspace: Workspace | None = None,
     ) -> LeasedSlot:
         """A slot for the session with this UUID, with `size` bytes of scratch."""
-        folders = [asdict(mount) for mount in mounts]
+        folders = [asdict(attachment) for attachment in attachments]
         try:
             reply, fds = await self._request(
-                "lease", session=session, size=size, inodes=inodes, mounts=folders,
+                "lease", session=session, size=size, inodes=inodes, attachments=folders,
                 network=network and asdict(network),
                 workspace=workspace and asdict(workspace),
             )  # fmt: skip
@@ -205,7 +205,7 @@ class WardenClient:
         self,
         slot: int,
         session: str,
-        mounts: Sequence[Attachment],
+        attachments: Sequence[Attachment],
         runs: Sequence[int],
         network: NetworkGrant | None = None,
         workspace: Workspace | None = None,
@@ -215,9 +215,9 @@ class WardenClient:
         Raises Invalid when its slot is not there, Unavailable when another daemon has its uid for
         now, StageError when the slot is leased but its files cannot be used.
         """
-        folders = [asdict(mount) for mount in mounts]
+        folders = [asdict(attachment) for attachment in attachments]
         await self._request(
-            "adopt", slot=slot, session=session, mounts=folders, runs=list(runs),
+            "adopt", slot=slot, session=session, attachments=folders, runs=list(runs),
             network=network and asdict(network),
             workspace=workspace and asdict(workspace),
         )  # fmt: skip

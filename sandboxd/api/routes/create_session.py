@@ -27,10 +27,10 @@ from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
 from ..access.unserved import is_empty
-from ..admission.admission import Waiting
+from ..admission.admission import QueuePlace
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
-from ..options import requested_limits, sizes
+from ..options import granted_limits, limit_values, requested_limits, texts, variables
 from ..sessions import lifecycle, workspace_facts
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -54,9 +54,9 @@ class SessionSettings(ParameterSet):
         "agentList": "agent_list", "workspacePlace": "workspace_place",
     }  # fmt: skip
 
-    environ: sizes.Variables = {}
-    resources: Annotated[dict[str, Any], sizes.schema(sizes.RESOURCES)] = {}
-    resource_opts: Annotated[dict[str, Any], sizes.schema(sizes.RESOURCE_OPTS)] = {}
+    environ: variables.Variables = {}
+    resources: Annotated[dict[str, Any], limit_values.schema(limit_values.RESOURCES)] = {}
+    resource_opts: Annotated[dict[str, Any], limit_values.schema(limit_values.RESOURCE_OPTS)] = {}
     mounts: list[Any] = []
     mount_ids: list[Any] = []
     mount_map: dict[str, Any] = {}
@@ -106,7 +106,7 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     ttl: Annotated[float, Meta(ge=0, le=lifecycle.LIFE_MAX_S)] = 0
 
 
-class CreatedSession(sizes.ClampFields):
+class CreatedSession(granted_limits.ClampFields):
     """The session. `queue` is there while it waits, `network` if its runs may reach hosts."""
 
     sessionId: str
@@ -114,7 +114,7 @@ class CreatedSession(sizes.ClampFields):
     status: str
     created: bool
     servicePorts: list[Any]
-    queue: NotRequired[Waiting]
+    queue: NotRequired[QueuePlace]
     network: NotRequired[SessionNetwork]
 
 
@@ -135,7 +135,7 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     app = state(request)
     runtime = app.runtimes.resolve(printable(body.image, "image"))
     config = app.config
-    limits, lowered = sizes.session_limits(
+    limits, lowered = granted_limits.session_limits(
         _resources(settings), config.limits.exec, config.ceiling, config.run_files
     )
     app.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
@@ -154,8 +154,8 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
             row, own, body.reuse, body.max_wait, may_wait
         )
     except (StageError, Unavailable):
-        for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
-            app.folders.by_id(mount.folder)
+        for attachment in row.mounts:  # a folder may have been deleted meanwhile: NotFound
+            app.folders.by_id(attachment.folder)
         raise
     _expect_same_workspace(session, row)
     if created and not body.enqueue_only:
@@ -181,15 +181,15 @@ def _row(app: AppState, owner: str, body: CreateSession, settings: SessionSettin
         image=body.image,
         runtime="",
         created_at=now,
-        environ=sizes.variables(settings.environ, "config.environ"),
+        environ=variables.checked(settings.environ, "config.environ"),
         type=body.type,
         tag=printable(body.tag, "tag"),
         idle_s=body.idle,
         ttl_s=body.ttl,
         renewed_at=now,
-        startup_command=sizes.stored(body.startup_command, "startupCommand"),
+        startup_command=texts.stored(body.startup_command, "startupCommand"),
         network=granted(settings.network, owner, app.config.network),
-        bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
+        bootstrap_script=texts.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(
             [*settings.mounts, *settings.mount_ids],
             settings.mount_map | settings.mount_id_map,
@@ -259,9 +259,9 @@ def _answer(
         "created": created,
         "servicePorts": [],
     }
-    if waits := session.waits:
-        answer["queue"] = waits
-    return {**answer, **sizes.clamp_fields(lowered)}
+    if place := session.place:
+        answer["queue"] = place
+    return {**answer, **granted_limits.clamp_fields(lowered)}
 
 
 def _check_offered(body: CreateSession, settings: SessionSettings) -> None:

@@ -22,11 +22,11 @@ from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
-from ..admission.admission import Waiting
+from ..admission.admission import QueuePlace
 from ..http.delivery import expect_presence, hand_over, is_gone
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
-from ..options import batch, sizes
+from ..options import batch, granted_limits, texts
 from ..options.wording import Wording
 from ..processes.file_client import FileClient
 from ..sessions.session import Session
@@ -102,7 +102,7 @@ class StepResult(TypedDict):
     verdict: Verdict | None
 
 
-class ExecuteResult(sizes.ClampFields):
+class ExecuteResult(granted_limits.ClampFields):
     """The result of a call. Those without `verdict` and `offset` are of a session that was
     destroyed while the call waited. `steps`: the steps that have ended since the result before;
     of a call with `wait`."""
@@ -116,7 +116,7 @@ class ExecuteResult(sizes.ClampFields):
     steps: NotRequired[list[StepResult]]
     offset: NotRequired[Offset]
     more: NotRequired[bool]
-    queue: NotRequired[Waiting]
+    queue: NotRequired[QueuePlace]
 
 
 class RunResult(ExecuteResult):
@@ -195,7 +195,7 @@ async def submit(request: HTTPConnection, target: Session, call: Call, policy: P
 
     Raises Invalid, QuotaExceeded, Unavailable.
     """
-    id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
+    id = texts.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
     return await target.submit(id, plan(request, target, call), policy)
 
@@ -276,9 +276,9 @@ async def result(
         fields["steps"] = ends
     if reply.more:
         fields["more"] = True
-    if waiting := target.waiting(run):
-        fields["queue"] = waiting
-    return {**fields, **sizes.clamp_fields(run.plan.clamped)}
+    if place := target.place_of(run):
+        fields["queue"] = place
+    return {**fields, **granted_limits.clamp_fields(run.plan.clamped)}
 
 
 def worded(

@@ -18,7 +18,7 @@ from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
-from ..options import sizes
+from ..options import granted_limits, limit_values
 from ..processes.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
@@ -44,7 +44,7 @@ class CreateFolder(ParameterSet):
     unmanaged_path: str = ""
     usage_mode: Literal["general", "data", "model"] = "general"
     permission: Permission = "rw"
-    quota: Annotated[Any, sizes.SIZE] = "0"
+    quota: Annotated[Any, limit_values.SIZE] = "0"
 
 
 class RenameFolder(ParameterSet):
@@ -102,7 +102,7 @@ class FolderFacts(TypedDict):
     unmanaged_path: None
 
 
-class CreatedFolder(FolderFacts, sizes.ClampFields):
+class CreatedFolder(FolderFacts, granted_limits.ClampFields):
     """A new folder."""
 
 
@@ -154,17 +154,17 @@ async def create(request: Request) -> JsonResponse[CreatedFolder]:
     annotate(request, name=row.name, bytes=row.size)
     row = (await state(request).folders.make(row)).row
     annotate(request, folder=row.id)
-    return JsonResponse({**described(row), **sizes.clamp_fields(lowered)}, 201)
+    return JsonResponse({**described(row), **granted_limits.clamp_fields(lowered)}, 201)
 
 
 def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
     """The size of a folder with this `quota` in bytes, and the clamp if it exceeds `most`."""
     if quota in (0, "0", ""):
         return most, []
-    size = sizes.size_of(quota, "quota")
+    size = limit_values.size_of(quota, "quota")
     if size < SCRATCH_MIN:
         raise Invalid.of({"quota": f"at least {SCRATCH_MIN} bytes"})
-    return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
+    return min(size, most), [granted_limits.clamp("quota", size, most)] if size > most else []
 
 
 def described(row: FolderRow) -> FolderFacts:

@@ -24,7 +24,7 @@ from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import NoParameters, query_parameters
 from ..http.problems import client_text
-from ..options import sizes
+from ..options import granted_limits
 from ..sessions.session import Session
 from ..state import session, state
 from ..telemetry.audit_log import annotate
@@ -56,7 +56,9 @@ def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """The plan of a terminal in this session: its shell, with its limits."""
     times = {"wall_s": config.terminal.wall_s, "cpu_s": config.ceiling.cpu_s}
     most = replace(config.ceiling, wall_s=config.terminal.wall_s)
-    limits, _ = sizes.step_limits(config.limits.exec, row.limits, times, most, config.run_files)
+    limits, _ = granted_limits.step_limits(
+        config.limits.exec, row.limits, times, most, config.run_files
+    )
     environ = {
         "TERM": "xterm-256color",
         **runtime.variables(row.network is not None),

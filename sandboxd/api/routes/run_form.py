@@ -31,7 +31,7 @@ from ..http.body_reader import BodyReader, FormReader
 from ..http.compression import decompressed
 from ..http.delivery import attended
 from ..http.route import Content
-from ..options.sizes import encoded
+from ..options.texts import encoded
 from ..processes.file_client import FileClient, path
 from ..sessions.session import Session
 from .files import pass_files

@@ -28,7 +28,7 @@ from ..access.parameters import ObjectKeys, Parameters, ParameterSet, fold, inne
 from ..http.body_budget import count_body
 from ..http.delivery import attended
 from ..http.responses import JsonResponse
-from ..options import batch, sizes
+from ..options import batch, granted_limits
 from ..options.cases import CaseOptions, Task, task
 from ..processes.file_client import path
 from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
@@ -83,7 +83,7 @@ class FileResult(TypedDict, total=False):
     error: str
 
 
-class RunReport(sizes.ClampFields):
+class RunReport(granted_limits.ClampFields):
     """The end of a run. `steps`: those that have ended; `cut`: the program has printed more."""
 
     status: Required[str]
@@ -200,7 +200,7 @@ class _Reporter:
             "verdict": steps[-1]["verdict"] if answer.event and answer.event.step else None,
             "steps": steps,
         }
-        report.update(cast(RunReport, sizes.clamp_fields(outcome.run.plan.clamped)))
+        report.update(cast(RunReport, granted_limits.clamp_fields(outcome.run.plan.clamped)))
         if outcome.cut:
             report["cut"] = True
         if outcome.files is not None:

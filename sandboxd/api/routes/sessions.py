@@ -17,9 +17,9 @@ from ...model import Attachment
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
-from ..admission.admission import Waiting
+from ..admission.admission import QueuePlace
 from ..http.responses import JsonResponse
-from ..options import sizes
+from ..options import limit_values
 from ..sessions import workspace_facts
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
@@ -111,7 +111,7 @@ class SandboxFacts(TypedDict):
     mounts: list[Attachment]
     network: SessionNetwork | None
     workspace: WorkspaceFacts | None
-    queue: Waiting | None
+    queue: QueuePlace | None
     ends: ComingEnd | None
     ttlSeconds: float
     runs: SessionRuns
@@ -198,7 +198,7 @@ def _described(session: Session, app: AppState) -> SessionFacts:
 
 def _sandbox_facts(session: Session, app: AppState, limits: dict[str, Any]) -> SandboxFacts:
     config, row, active = app.config, session.row, session.runs.active
-    scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
+    scratch = limit_values.scratch_size(limits["disk"], config.scratch.size)
     end = session.due_end(time.time())
     return {
         "runtime": row.runtime,
@@ -210,12 +210,12 @@ def _sandbox_facts(session: Session, app: AppState, limits: dict[str, Any]) -> S
         "mounts": list(row.mounts),
         "network": described(row.network, config.network),
         "workspace": workspace_facts.facts(row, app.sessions.of(None)),
-        "queue": session.waits,
+        "queue": session.place,
         "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
         "ttlSeconds": row.ttl_s,
         "runs": {
             "active": active.id if active else None,
-            "queued": session.runs.waiting,
+            "queued": session.runs.queued,
             "begun": row.runs,
         },
         "terminals": len(session.terminals),

@@ -175,7 +175,7 @@ async def offset(request: Request) -> Response:
     if not token.done:
         async with _UploadLock(token), FileClient(target) as helper:
             have = int((await helper.ask(_append(token, url)))["offset"])
-    return Response(status_code=200, headers=tus.answer(have, token.size))
+    return Response(status_code=200, headers=tus.response_headers(have, token.size))
 
 
 async def patch(request: Request) -> Response:
@@ -183,7 +183,7 @@ async def patch(request: Request) -> Response:
     body = BodyReader(request)
     async with body.dropped_on(SandboxdError, HTTPException):
         have, size = await _patched(request, body)
-    return Response(status_code=204, headers=tus.answer(have, size))
+    return Response(status_code=204, headers=tus.response_headers(have, size))
 
 
 async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:

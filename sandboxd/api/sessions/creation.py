@@ -20,7 +20,7 @@ from ...runs.plan import Plan
 from ...store import sessions as table
 from ...store.sessions import SessionRow
 from ..admission.fair_queue import Amount
-from ..options import sizes
+from ..options import limit_values
 from ..processes.leased_slot import LeasedSlot
 from .destruction import Destruction
 from .index import SessionIndex
@@ -121,8 +121,8 @@ class Creation:
 
     async def _reserve_in_turn(self, wanted: SessionRow, wait_s: float, attend: Attend) -> bool:
         """Reserve for a session when its turn comes within `wait_s`; whether it did."""
-        waiting = self._reservations.queue.waiting_of(wanted.owner)
-        self._admission.check_waiting(waiting, "sessions")
+        queued = self._reservations.queue.queued_of(wanted.owner)
+        self._admission.check_queued(queued, "sessions")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 return await attend(
@@ -143,7 +143,7 @@ class Creation:
 
     def _scratch_size(self, row: SessionRow) -> int:
         most = self._services.config.scratch.size
-        return sizes.scratch_size(row.limits.get("disk", most), most)
+        return limit_values.scratch_size(row.limits.get("disk", most), most)
 
     # -- at once
 
@@ -204,8 +204,8 @@ class Creation:
     # -- in turn
 
     async def _record_pending(self, wanted: SessionRow) -> SessionRow:
-        waiting = self._reservations.queue.waiting_of(wanted.owner)
-        self._services.admission.check_waiting(waiting, "sessions")
+        queued = self._reservations.queue.queued_of(wanted.owner)
+        self._services.admission.check_queued(queued, "sessions")
         row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
         await self._services.database.run(table.add, row)
         self._services.events.publish("enqueued", row)

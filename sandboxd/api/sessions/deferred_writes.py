@@ -1,10 +1,10 @@
 """The deferred writes: changes that have happened, and that a full disk keeps from being written.
 
 A session that is over, or was never completed, is so whether its row says it or not. Its end is not
-undone for want of disk space: the write is deferred, and the reaper tries again. Until all of them
-are written, nothing new is created, since a new row could meet an old row of the same name or slot.
-If the daemon is killed before, the next one finds the rows without a slot behind them, and forgets
-them.
+undone for want of disk space: the write is deferred, and the periodic work tries again. Until all
+of them are written, nothing new is created, since a new row could meet an old row of the same name
+or slot. If the daemon is killed before, the next one finds the rows without a slot behind them, and
+forgets them.
 """
 
 from __future__ import annotations

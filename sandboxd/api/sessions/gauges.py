@@ -22,8 +22,8 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
     counts = {state: float(states[state]) for state in STATES}
     yield gauges("sessions", "Sessions by state", "state", counts)
     runs, disk = sessions.admission.runs.queue, sessions.admission.sessions.queue
-    queues = {"runs": runs.waiting + sum(one.runs.waiting for one in alive)}
-    queues["sessions"] = disk.waiting
+    queues = {"runs": runs.queued + sum(one.runs.queued for one in alive)}
+    queues["sessions"] = disk.queued
     yield gauges("queue_length", "How many wait for their turn", "of", queues)
     for name, what, memory, storage in (
         ("promised", "Reserved amounts, which may be used", runs.used, disk.used),

@@ -18,7 +18,7 @@ class SessionIndex:
         self._by_id: dict[str, Session] = {}
         self._by_name: dict[tuple[str, str], Session] = {}
         self._ending: dict[str, Session] = {}
-        self._waiting: dict[str, tuple[SessionRow, str]] = {}
+        self._unadopted: dict[str, tuple[SessionRow, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
@@ -49,18 +49,18 @@ class SessionIndex:
         if session is None or session.row.owner != owner:
             session = self.named(owner, ref)
         if session is None:
-            self._refuse_waiting(owner, ref)
+            self._refuse_unadopted(owner, ref)
         if session is None or session.closed:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         return session
 
-    def add_waiting(self, row: SessionRow, reason: str) -> None:
+    def add_unadopted(self, row: SessionRow, reason: str) -> None:
         """Remember a session that cannot be restored before the next start."""
-        self._waiting[row.id] = row, reason
+        self._unadopted[row.id] = row, reason
 
-    def _refuse_waiting(self, owner: str, ref: str) -> None:
+    def _refuse_unadopted(self, owner: str, ref: str) -> None:
         """Raise Unavailable if `ref` is a session that waits for the next start."""
-        for row, reason in self._waiting.values():
+        for row, reason in self._unadopted.values():
             if row.owner == owner and ref in (row.name, row.id):
                 raise Unavailable(
                     f"Session (id={ref}) and its files wait for a restart of the server: {reason}."

@@ -1,23 +1,17 @@
-"""The reaper: it ends idle and expired sessions, and looks after all that goes by time.
+"""The reaper: it ends idle and expired sessions, and warns their clients before.
 
-`reap` is one task of the server. The last use of a session is known to the second in memory and to
-the minute in the database, so that a restart neither loses nor prolongs its time.
-
-The reaper looks each second while something goes on. While all sessions are at rest it waits until
-one is used or has something due, so that an idle daemon does not wake up the host.
+The last use of a session is known to the second in memory and to the minute in the database, so
+that a restart neither loses nor prolongs its time.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import math
 import sqlite3
 
 from ... import log
-from ...errors import SandboxdError, Unavailable
-from ..access.keys import Keys
+from ...errors import SandboxdError
 from ..telemetry.audit_log import audit
 from . import lifecycle
 from .clock_watch import ClockWatch
@@ -26,47 +20,21 @@ from .session import Session
 
 _log = logging.getLogger(__name__)
 
-EVERY_S = 1.0
-REST_S = 20.0
-"""Between two looks while all sessions are at rest: a change of the clock or of the keypairs is
-seen so late at most."""
-
 NOTED_S = 60.0
 """How exact the last use is in the database."""
 
 
-async def reap(sessions: SessionRegistry, keys: Keys, clock: ClockWatch) -> None:
-    """Look at all sessions and at the keypairs again and again, for ever."""
-    while True:
-        with contextlib.suppress(Unavailable):  # a request that needs them reports it
-            await keys.refresh()
-        await asyncio.sleep(EVERY_S)
-        await _rest(sessions, clock.now)
-        await clock.look(sessions)
-        await sessions.admission.refresh()
-        with contextlib.suppress(Unavailable):  # a full disk; the next look may find room
-            await sessions.services.deferred.settle()
-        for session in sessions.of(None):
-            try:
-                await _look_at(sessions, session, clock.now)
-            except (SandboxdError, sqlite3.Error) as error:  # the next look may succeed
-                _log.warning("session %s does not end: %s", session.row.id, error)
+async def reap(sessions: SessionRegistry, clock: ClockWatch) -> None:
+    """Look at all sessions once."""
+    for session in sessions.of(None):
+        try:
+            await _look_at(sessions, session, clock.now)
+        except (SandboxdError, sqlite3.Error) as error:  # the next look may succeed
+            _log.warning("session %s does not end: %s", session.row.id, error)
 
 
-async def _rest(sessions: SessionRegistry, now: float) -> None:
-    """Wait while nothing is due and no session is used."""
-    left_s = min(_due(sessions, now) - now - EVERY_S, REST_S)
-    if left_s > 0:
-        sessions.used.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(left_s):
-                await sessions.used.wait()
-
-
-def _due(sessions: SessionRegistry, now: float) -> float:
-    """The date at which something is due; `now`, if something goes on."""
-    if sessions.services.deferred.are_due or sessions.admission.are_waiting:
-        return now
+def due(sessions: SessionRegistry, now: float) -> float:
+    """The date at which a session has something due; `now`, if something goes on in one."""
     return min((_due_in(each, sessions, now) for each in sessions.of(None)), default=math.inf)
 
 

@@ -54,7 +54,7 @@ class Recovery:
                 raise  # the warden has refused nothing: the next daemon restores the sessions
             except Unavailable as error:
                 _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
-                self._index.add_waiting(row, error.public)
+                self._index.add_unadopted(row, error.public)
             except SandboxdError as error:
                 await self._lose(row, error)
         deadline = time.monotonic() + SETTLE_S
@@ -66,8 +66,8 @@ class Recovery:
         """At least one run at the head of a queue neither goes on nor waits yet."""
         admission = self._services.admission
         heads = {head for session in self._index if (head := session.runs.active)}
-        waiting = {head for head in heads if admission.runs.waiting(head)}
-        return bool(heads - waiting - set(admission.going_on))
+        queued = {head for head in heads if admission.runs.place(head)}
+        return bool(heads - queued - set(admission.going_on))
 
     async def _restore(self, row: SessionRow, runs: Sequence[RunRow]) -> None:
         """Restore one session, or end it if its destruction was interrupted."""

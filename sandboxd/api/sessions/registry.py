@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 class SessionRegistry:
     """All sessions, by UUID and by owner and name.
 
-    used  set when a session is used, for the reaper
+    used  set when a session is used, for the periodic work
     """
 
     def __init__(self, services: Services) -> None:
@@ -120,8 +120,10 @@ class SessionRegistry:
 
     def using(self, folder: str) -> list[Session]:
         """The sessions that see the virtual folder with this UUID."""
-        mounts = [(session, mount) for session in self._index for mount in session.row.mounts]
-        return [session for session, mount in mounts if mount.folder == folder]
+        return [
+            session for session in self._index
+            if any(attachment.folder == folder for attachment in session.row.mounts)
+        ]  # fmt: skip
 
     def rows(self) -> list[tuple[SessionRow, float, int]]:
         """The rows of all sessions, also of those that are being destroyed, with their last use and

@@ -44,11 +44,11 @@ class Services:
         """The configuration that is in use; a reload changes it (Admission.renew)."""
         return self.admission.config
 
-    def waiting_runs(self, owner: str) -> int:
+    def queued_runs(self, owner: str) -> int:
         """How many runs of an owner wait, behind others of their session or for admission. Most
         sessions are at rest, and are not looked at."""
         queues = {queue for queue in self.queues.pop(owner, ()) if queue.active}
         if queues:
             self.queues[owner] = queues
-        behind = sum(queue.waiting for queue in queues)
-        return behind + self.admission.runs.queue.waiting_of(owner)
+        behind = sum(queue.queued for queue in queues)
+        return behind + self.admission.runs.queue.queued_of(owner)

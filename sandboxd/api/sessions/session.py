@@ -30,7 +30,7 @@ from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.runs import RunEnd
 from ...store.sessions import SessionRow
-from ..admission.admission import AdmissionMode, Waiting
+from ..admission.admission import AdmissionMode, QueuePlace
 from ..processes.file_client import HelperPermits
 from ..processes.warden_client import RunStart
 from . import lifecycle
@@ -81,8 +81,8 @@ class Session:
 
     def check_begun(self) -> None:
         """Raise Full while it waits for its turn, NotFound when it has no slot."""
-        if waiting := self.waits:
-            raise Full(f"the session has not begun yet, it waits for its turn: {waiting.reason}")
+        if place := self.place:
+            raise Full(f"the session has not begun yet, it waits for its turn: {place.reason}")
         if self.row.slot is None:
             raise self._missing()
 
@@ -94,13 +94,13 @@ class Session:
         return self.row.slot
 
     @property
-    def waits(self) -> Waiting | None:
+    def place(self) -> QueuePlace | None:
         """The position at which the session waits; None: the session has begun."""
-        return self._services.admission.sessions.waiting(self.row.id)
+        return self._services.admission.sessions.place(self.row.id)
 
-    def waiting(self, run: Run) -> Waiting | None:
+    def place_of(self, run: Run) -> QueuePlace | None:
         """The position at which a run of the session waits; None: the run does not wait."""
-        return self._services.admission.waiting(self.runs, run)
+        return self._services.admission.place(self.runs, run)
 
     @property
     def busy(self) -> bool:
@@ -136,8 +136,8 @@ class Session:
             self._services.admission.check_pause()
             self._services.admission.check_plan(plan)
             if not (self.ephemeral and self.row.runs):  # its request is checked once
-                waiting = self._services.waiting_runs(self.row.owner)
-                self._services.admission.check_waiting(waiting, "runs")
+                queued = self._services.queued_runs(self.row.owner)
+                self._services.admission.check_queued(queued, "runs")
         return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:

@@ -10,7 +10,7 @@ from ...errors import Invalid
 from ...model import Attachment, Workspace
 from ...store.sessions import SessionRow
 from ...wire.kinds import PATH_MAX
-from ..options.sizes import stored
+from ..options.texts import stored
 from .session import Session
 
 
@@ -40,9 +40,9 @@ def host_path(text: str) -> str:
     return path
 
 
-def check_place(place: str, mounts: Iterable[Attachment]) -> None:
+def check_place(place: str, attachments: Iterable[Attachment]) -> None:
     """Raise Invalid when a virtual folder has the place of a workspace."""
-    if place and place in [mount.name for mount in mounts]:
+    if place and place in [attachment.name for attachment in attachments]:
         text = "a virtual folder has this place"
         raise Invalid.of({"config.workspace_place": text})
 

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import log
 from ...errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError, Unavailable
-from ..http.problems import GONE, answer
+from ..http.problems import GONE, problem_response
 from ..http.route import WEBSOCKET, Route
 from .metrics import NOWHERE
 
@@ -156,7 +156,7 @@ class _Request:
             self.cut(error)
             return
         self._error = error
-        await answer(error)(self._scope, self._receive, self.send)
+        await problem_response(error)(self._scope, self._receive, self.send)
 
     def left(self) -> None:
         """The client went before it had the whole response, though all of it may have been sent

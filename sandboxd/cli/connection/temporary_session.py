@@ -100,11 +100,11 @@ def _mounts(folders: list[str]) -> dict[str, Any]:
 
 def _check(config: dict[str, dict[str, Any]]) -> None:
     """Raise ConfigError for a value that every daemon refuses, before one is started."""
-    from ...api.options import requested_limits, sizes  # third-party code, which takes a moment
+    from ...api.options import requested_limits, variables  # third-party code, which takes a moment
 
     try:
         requested_limits.fields(config["resources"], config["resource_opts"])
-        sizes.variables(config["environ"], "config.environ")
+        variables.checked(config["environ"], "config.environ")
     except Invalid as error:
         raise ConfigError(words(str(error), error.data)) from None
 

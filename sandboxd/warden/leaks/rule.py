@@ -80,7 +80,7 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaseRow:
     """A leased slot: its session, its workers (pids) and the names of its runs' groups. A spare has
     its resources too, and no session."""
 
@@ -103,7 +103,7 @@ class Expected:
 
     first_uid: int
     count: int
-    leases: dict[int, Lease] = field(default_factory=dict)
+    leases: dict[int, LeaseRow] = field(default_factory=dict)
     emptying: frozenset[int] = frozenset()
     groups: frozenset[str] = frozenset()
     folders: frozenset[str] | None = frozenset()

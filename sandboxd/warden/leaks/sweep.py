@@ -66,15 +66,15 @@ class LeaseView:
 
     expected  the lease table of this moment
     groups    the run groups of this daemon, by name
-    hold      takes the lease of a slot's uid; None: another daemon holds it
     stuck     slots that could not be emptied, whose uids the warden holds itself
     retry     tries again to empty the stuck slots
+    take_uid_lease  takes the lease of a slot's uid; None: another daemon holds it
     """
 
     state_dir: str
     expected: Callable[[], Expected]
     groups: Callable[[], Mapping[str, Group]]
-    hold: Callable[[int], UidLease | None]
+    take_uid_lease: Callable[[int], UidLease | None]
     stuck: Callable[[], frozenset[int]]
     retry: Callable[[], None]
 
@@ -86,7 +86,7 @@ class Sweep:
         self._warden = warden
         self._jobs = jobs
         self._replies: list[Reply] = []
-        self._leases: dict[int, UidLease] = {}
+        self._uid_leases: dict[int, UidLease] = {}
         self._began = 0.0
         self._dead: dict[tuple[int, int], float] = {}  # pid and start -> when it was first seen
 
@@ -134,7 +134,7 @@ class Sweep:
             "repair",
             lambda: [asdict(repair(leak, state)) for leak in others],
             lambda result: self._repaired(resources, groups, others, result),
-            [lease.fileno() for lease in self._leases.values()],
+            [uid_lease.fileno() for uid_lease in self._uid_leases.values()],
         )
 
     def _is_present(self, leak: Leak, groups: Mapping[str, Group]) -> bool:
@@ -161,10 +161,10 @@ class Sweep:
         number = leak.slot
         if number is None or number in expected.leases or number in self._warden.stuck():
             return True
-        if number not in self._leases:
-            if (lease := self._warden.hold(number)) is None:
+        if number not in self._uid_leases:
+            if (uid_lease := self._warden.take_uid_lease(number)) is None:
                 return False
-            self._leases[number] = lease
+            self._uid_leases[number] = uid_lease
         return True
 
     def _repaired(
@@ -178,9 +178,9 @@ class Sweep:
         self._report(resources, groups + repaired)
 
     def _release(self) -> None:
-        for lease in self._leases.values():
-            lease.close()
-        self._leases.clear()
+        for uid_lease in self._uid_leases.values():
+            uid_lease.close()
+        self._uid_leases.clear()
 
     def _report(self, resources: Survey, reported: list[Leak], fault: str = "") -> None:
         """Reply to every request for a sweep."""

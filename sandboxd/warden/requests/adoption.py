@@ -15,7 +15,7 @@ from ..runs.group_removal import end_groups
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots import uid_processes
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 GROUPS_S = 10.0
 """How long the processes of a killed daemon's runs may take to end."""

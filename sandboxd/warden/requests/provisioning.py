@@ -22,7 +22,7 @@ from ...model import Attachment, NetworkGrant, Workspace
 from ..background import BackgroundJobs, failure
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from .replies import PendingReply, Result
 from .slot_jobs import making
 from .spares import Spares
@@ -30,14 +30,14 @@ from .teardown import Teardown
 
 
 @dataclass(frozen=True, slots=True)
-class _Lease:
+class _LeaseRequest:
     """A request for a slot that waits until one is vacant."""
 
     reply: PendingReply
     session: str
     size: int
     inodes: int
-    mounts: tuple[Attachment, ...]
+    attachments: tuple[Attachment, ...]
     network: NetworkGrant | None
     workspace: Workspace | None
 
@@ -52,7 +52,7 @@ class Provisioning:
         self._spares = spares
         self._jobs = jobs
         self._teardown = teardown
-        self._waiting = deque[_Lease]()
+        self._waiting = deque[_LeaseRequest]()
         teardown.on_reclaimed = self._serve_reclaimed
 
     def lease(
@@ -61,7 +61,7 @@ class Provisioning:
         session: str,
         size: int,
         inodes: int,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
     ) -> None:
@@ -69,14 +69,14 @@ class Provisioning:
         SandboxdError, OSError."""
         if network and (refusal := self._resources.config.network.refusal(network)):
             raise Invalid(refusal)
-        is_plain = not mounts and workspace is None
+        is_plain = not attachments and workspace is None
         if is_plain and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
             slot.network = network
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease = _Lease(reply, session, size, inodes, mounts, network, workspace)
+        lease = _LeaseRequest(reply, session, size, inodes, attachments, network, workspace)
         slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
@@ -102,7 +102,7 @@ class Provisioning:
             return
         try:
             following = slots.prove(begin)
-        except SandboxdError as error:  # no lock can be taken
+        except SandboxdError as error:  # no lease can be taken
             slots.proven(frozenset())
             self._refuse_waiting(error)
             return
@@ -125,7 +125,7 @@ class Provisioning:
         try:
             begin_job(
                 "prove slots", lambda: slots.unused(busy(self._resources)), proven,
-                [lock.fileno() for lock in slots.proving.values()],
+                [lease.fileno() for lease in slots.proving.values()],
             )  # fmt: skip
         except StageError as error:  # no process can be made
             slots.proven(frozenset())
@@ -162,7 +162,7 @@ class Provisioning:
         while self._waiting:
             self._waiting.popleft().reply.refuse(error)
 
-    def _make(self, lease: _Lease) -> None:
+    def _make(self, lease: _LeaseRequest) -> None:
         """Lease a vacant slot, and have its scratch made. Raises SandboxdError, OSError; then the
         slot is emptied in a background job."""
         resources, reply = self._resources, lease.reply
@@ -177,10 +177,10 @@ class Provisioning:
                 reply.succeed(Result({"slot": slot.number}))
 
         try:
-            resources.folders.lend(slot, lease.mounts)
+            resources.folders.lend(slot, lease.attachments)
             resources.workspaces.lend(slot, lease.workspace)
             work = making(resources, slot, lease.size, lease.inodes)
-            self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.lock.fileno()])
+            self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.uid_lease.fileno()])
         except (SandboxdError, OSError):
             self._teardown.begin(slot, lambda _: None)
             raise

@@ -21,8 +21,8 @@ from ...model import MIB
 from ...wire.ops import Request
 from ..background import BackgroundJobs, failure
 from ..shared_resources import Resources
-from ..slots.leases import Slot
 from ..slots.scratch import STAGE
+from ..slots.slots import Slot
 from .slot_jobs import remounting
 
 ROOM = 16 * MIB
@@ -87,7 +87,7 @@ class Remounts:
             self._go_on(slot.number, error)
             self._on_end()
 
-        work, keep = remounting(self._resources, slot), [slot.lock.fileno()]
+        work, keep = remounting(self._resources, slot), [slot.uid_lease.fileno()]
         self._jobs.begin(f"mount slot {slot.number} anew", work, done, keep)
         slot.remounting = True
 

@@ -18,8 +18,8 @@ from ..runs.entries import Entries
 from ..runs.jail_entry import Shim, Tenancy
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import RunShare, Slot
 from ..slots.scratch import clone_into
+from ..slots.slots import RunShare, Slot
 from .replies import Result
 
 RUNS_MAX = 256
@@ -79,9 +79,10 @@ class RunRequests:
             undo.callback(messages.close_all, followers)
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
-                files.console, files.journal, files.listener, files.reader, leased.lock.fileno(),
-                stdin, terminal, interactive, shell, limited, environ, bounds,
-                resources.tied, self._may_stay(leased, terminal), leased.network is not None,
+                files.console, files.journal, files.listener, files.reader,
+                leased.uid_lease.fileno(), stdin, terminal, interactive, shell, limited, environ,
+                bounds, resources.tied, self._may_stay(leased, terminal),
+                leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             worker = Worker(shim.pid, leased, run, group, shim.pidfd, terminal)

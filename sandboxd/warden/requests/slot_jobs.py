@@ -16,10 +16,10 @@ from ..runs.emptied_directories import empty_runs
 from ..runs.lock_count import count_locks
 from ..shared_resources import Resources
 from ..slots.folders import mount
-from ..slots.leases import Slot
 from ..slots.provision import provision
 from ..slots.reclaim import reclaim
 from ..slots.scratch import ScratchMaker
+from ..slots.slots import Slot
 
 
 def make_slot(state_dir: str, folders: Sequence[str], **arguments: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ FUNCTIONS = (
 
 def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:
     """The making of a slot with a scratch of `size` bytes and `inodes`."""
-    places = [one.name for one in slot.folders]
+    places = [one.name for one in slot.attachments]
     if slot.workspace and slot.workspace.place:
         places.append(slot.workspace.place)
     config = resources.config
@@ -92,7 +92,7 @@ def mounting(resources: Resources, folders: Sequence[str]) -> JobSpec:
 
 
 def _unmounted(resources: Resources, slot: Slot) -> list[str]:
-    return resources.folders.unmounted([one.folder for one in slot.folders])
+    return resources.folders.unmounted([one.folder for one in slot.attachments])
 
 
 def emptying(resources: Resources, slot: Slot) -> JobSpec:

@@ -13,8 +13,8 @@ from ..background import BackgroundJobs, failure, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import Slot
 from ..slots.scratch import clone_into
+from ..slots.slots import Slot
 from ..workers import Workers
 from .adoption import complete, take_up
 from .provisioning import shown
@@ -45,7 +45,7 @@ class SlotRequests:
         reply: PendingReply,
         slot: int,
         session: str,
-        mounts: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
         runs: Set[int],
@@ -68,17 +68,19 @@ class SlotRequests:
             if error := failure(result):
                 finish(error)
             else:
-                self._lend_folders(adoption.slot, mounts, finish)
+                self._lend_folders(adoption.slot, attachments, finish)
 
         work = reported(lambda: complete(self._resources, adoption))
-        keep = [adoption.slot.lock.fileno()]
+        keep = [adoption.slot.uid_lease.fileno()]
         try:
             self._jobs.begin(f"adopt slot {slot}", work, completed, keep)
         except StageError:
             adoption.slot.ready = True  # it can be released
             raise
 
-    def _lend_folders(self, slot: Slot, mounts: tuple[Attachment, ...], finish: Finish) -> None:
+    def _lend_folders(
+        self, slot: Slot, attachments: tuple[Attachment, ...], finish: Finish
+    ) -> None:
         """Have the folders of an adopted slot mounted and proven."""
         folders = self._resources.folders
 
@@ -86,8 +88,8 @@ class SlotRequests:
             finish(failure(result) or shown(self._resources, slot))
 
         try:
-            folders.lend(slot, mounts)
-            if missing := folders.unmounted([one.folder for one in mounts]):
+            folders.lend(slot, attachments)
+            if missing := folders.unmounted([one.folder for one in attachments]):
                 work = mounting(self._resources, missing)
                 self._jobs.begin("mount folders", work, mounted, [])
             else:

@@ -19,7 +19,7 @@ from ... import log
 from ...host.free_space import INODES_FLOOR, FreeSpace
 from ..background import BackgroundJobs, failure
 from ..shared_resources import Resources
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from .slot_jobs import making
 from .teardown import Teardown
 
@@ -103,7 +103,7 @@ class Spares:
                 self._is_needed = False
                 self._discard(slot)
 
-        self._jobs.put_off(f"make spare {slot.number}", work, done, [slot.lock.fileno()])
+        self._jobs.put_off(f"make spare {slot.number}", work, done, [slot.uid_lease.fileno()])
 
     def _discard_all(self) -> None:
         for slot in list(self._slots.spares.values()):

@@ -26,8 +26,8 @@ from ..background import BackgroundJobs
 from ..job_process import Done
 from ..runs import run_directory
 from ..shared_resources import Resources
-from ..slots.leases import Slot
 from ..slots.reclaim import Remains
+from ..slots.slots import Slot
 from ..workers import Workers
 from .slot_jobs import empty_slot, emptying
 
@@ -143,7 +143,7 @@ class Teardown:
         """Have a vacated slot without folders reclaimed in a background job that nobody waits
         for."""
         self._emptying.add(slot.number)
-        work, keep = emptying(self._resources, slot), [slot.lock.fileno()]
+        work, keep = emptying(self._resources, slot), [slot.uid_lease.fileno()]
         self._jobs.put_off(f"empty slot {slot.number}", work, self._ending(slot), keep)
 
     def _reclaim(self, slot: Slot, folders: list[int]) -> None:
@@ -156,7 +156,7 @@ class Teardown:
                 f"empty slot {slot.number}",
                 lambda: empty_slot(state_dir, slot.number, slot.uid, folders),
                 self._ending(slot),
-                [*folders, slot.lock.fileno()],
+                [*folders, slot.uid_lease.fileno()],
             )
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))

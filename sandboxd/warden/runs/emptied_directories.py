@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ..background import BackgroundJobs
 from ..job_process import JobSpec
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from . import run_directory
 
 EMPTIED_MAX = 8

@@ -35,7 +35,7 @@ from ...jail.stage import stage
 from ...shim import main as shim
 from ...shim.run_spec import RunSpec
 from ..fork import fork
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from .jail_entry import JailEntry, Shim, Tenancy
 from .spawner import SpawnerSpec
 from .spawner_link import Crashed, SpawnerLink

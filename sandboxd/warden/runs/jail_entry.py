@@ -25,7 +25,7 @@ from ...host.descriptors import readable
 from ...jail.cgroup import Group
 from ...shim.run_spec import ORDER
 from ...wire import messages
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 State = Literal["preparing", "prepared", "ordered", "claimed", "warm", "gone"]
 
@@ -57,7 +57,7 @@ class Shim:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """The run that an entry serves, as far as the next run must be like it to have the entry.
+    """The properties of the run that an entry serves; the next run needs the same ones.
 
     jail    the parts that all runs have in common
     limits  the limits that an init cannot raise

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 
 from ... import log
 from ...jail.cgroup import Group
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from .worker import Worker
 
 HELD_S = 3.0
@@ -54,11 +54,11 @@ class MemoryHandoff:
 
     def _may_hold(self, slot: Slot, workers: Iterable[Worker]) -> Iterator[Worker]:
         """The runs to which a program of `slot` can have sent a descriptor."""
-        family = set[str]().union(*(self._families[one.folder] for one in slot.folders))
+        family = set[str]().union(*(self._families[one.folder] for one in slot.attachments))
         for worker in workers:
             if worker.run is None or worker.slot is None:
                 continue
-            if worker.slot is slot or any(one.folder in family for one in worker.slot.folders):
+            if worker.slot is slot or any(one.folder in family for one in worker.slot.attachments):
                 yield worker
 
     def _forget_unused(self) -> None:
@@ -69,7 +69,7 @@ class MemoryHandoff:
     def _relate(self, workers: Iterable[Worker]) -> None:
         """Folders that one session sees are of one family from then on."""
         for slot in {one.slot.number: one.slot for one in workers if one.slot}.values():
-            names = {one.folder for one in slot.folders}
+            names = {one.folder for one in slot.attachments}
             family = names.union(*(self._families.get(name, set()) for name in names))
             self._families |= dict.fromkeys(family, family)
 

@@ -40,7 +40,7 @@ from ...jail.cgroup import Group
 from ...jail.stage import stage
 from ...wire import messages
 from .. import cursor_files
-from ..slots.leases import SETUP_S, Slot
+from ..slots.slots import SETUP_S, Slot
 
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""

@@ -33,7 +33,7 @@ from ...host.cgroupfs import GroupFiles
 from ...jail.cgroup import PERIOD_US, SOCKETS_SHARE
 from ...jail.stage import expect, stage
 from ...model import MIB
-from ..slots.leases import RunShare, Slot
+from ..slots.slots import RunShare, Slot
 from .cgroups import Hierarchy
 
 OWN_MEMORY = 16 * MIB

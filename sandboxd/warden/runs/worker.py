@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...jail.cgroup import Group
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ from ...jail.mounts import IDMAP, RDONLY, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import HOME, Attachment
 from . import flush, images
-from .leases import Slot
 from .scratch import INBOXES, clone_into
+from .slots import Slot
 
 FOLDER_UID = 2_147_483_000
 """Owner, user and group, of all in an image: below 2^31 and far above what hosts give out. Not 0,
@@ -130,15 +130,15 @@ class FolderStore:
         with stage(idmap.STAGE):
             return clone(self._mount(folder))
 
-    def lend(self, slot: Slot, mounts: tuple[Attachment, ...]) -> None:
-        """`slot` uses the folders of `mounts` from now on. They are to be mounted (`unmounted`),
-        and then to be proven (`prove`). `take_back` undoes this, also after an error. Raises
-        StageError."""
-        if not mounts:
+    def lend(self, slot: Slot, attachments: tuple[Attachment, ...]) -> None:
+        """`slot` uses the folders of `attachments` from now on. They are to be mounted
+        (`unmounted`), and then to be proven (`prove`). `take_back` undoes this, also after an
+        error. Raises StageError."""
+        if not attachments:
             return
-        slot.folders = mounts
+        slot.attachments = attachments
         slot.idmap = idmap.user_namespace(Ids(FOLDER_UID, FOLDER_UID), Ids(slot.uid, slot.gid))
-        for one in mounts:
+        for one in attachments:
             self._use(one.folder, slot.number)
 
     def unmounted(self, folders: Sequence[str]) -> list[str]:
@@ -148,7 +148,7 @@ class FolderStore:
     def prove(self, slot: Slot) -> None:
         """The folders of `slot` are mounted now; prove that they can be shown with its uid. Raises
         StageError."""
-        self._mounted.update(one.folder for one in slot.folders)
+        self._mounted.update(one.folder for one in slot.attachments)
         with contextlib.ExitStack() as stack:
             self.clones(slot, stack)
 
@@ -157,8 +157,10 @@ class FolderStore:
         descriptors keep their file systems, see images.detach."""
         if slot.idmap is not None:
             os.close(slot.idmap)
-        file_systems = [fd for one in slot.folders for fd in self._leave(one.folder, slot.number)]
-        slot.folders, slot.idmap = (), None
+        file_systems = [
+            fd for one in slot.attachments for fd in self._leave(one.folder, slot.number)
+        ]
+        slot.attachments, slot.idmap = (), None
         return file_systems
 
     def _use(self, folder: str, user: int) -> None:
@@ -182,7 +184,7 @@ class FolderStore:
 
     def clones(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[FolderMount, ...]:
         """The folders of `slot` as parts of a root; `stack` closes their descriptors."""
-        return tuple(self._clone(slot, one, stack) for one in slot.folders)
+        return tuple(self._clone(slot, one, stack) for one in slot.attachments)
 
     def _clone(self, slot: Slot, one: Attachment, stack: contextlib.ExitStack) -> FolderMount:
         assert slot.idmap is not None

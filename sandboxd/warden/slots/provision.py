@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ...config.settings import ScratchConfig
 from ...jail.stage import stage
 from . import flush
-from .leases import commit
 from .scratch import ScratchMaker
+from .slots import commit
 
 
 def provision(

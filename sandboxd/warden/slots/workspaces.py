@@ -37,7 +37,7 @@ from ...jail.mounts import IDMAP, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import Workspace
 from . import flush
-from .leases import Slot
+from .slots import Slot
 
 STAGE = "workspace"
 
@@ -245,7 +245,7 @@ class WorkspaceStore:
                 opened.callback(os.close, fd)
                 check(fd, workspace.path, workspace.uid)
                 if not workspace.place:
-                    _expect_places(fd, [folder.name for folder in slot.folders])
+                    _expect_places(fd, [attachment.name for attachment in slot.attachments])
                 tree = mapped(fd, slot.workspace_map)
         except Invalid as error:
             raise Unavailable(f"the workspace cannot be used: {error.public}") from None

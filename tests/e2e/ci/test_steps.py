@@ -60,7 +60,7 @@ def test_link_or_pipe_in_place_of_a_file_of_the_step_is_refused(
     assert other.read_text() == "of the user\n"
 
 
-def test_another_user_reaches_neither_session_nor_workspace(
+def test_other_user_of_the_host_reaches_neither_session_nor_workspace(
     user: CiUser, wordcount: Path, daemon: Daemon
 ) -> None:
     other = CiUser(daemon, user.home, User(type(USER.ids)(61012, 62012), (62012,)).ids)

@@ -105,7 +105,9 @@ def test_ten_megabytes_of_build_output_arrive_whole(
     assert lines[0] == "1".zfill(99) and lines[-2] == "100000".zfill(99)
 
 
-def test_output_is_live(client: Client, project: Path, name: str) -> None:
+def test_output_of_a_client_run_comes_while_the_program_runs(
+    client: Client, project: Path, name: str
+) -> None:
     client("session", "create", "-t", name, "gcc:latest")
     command = "for i in 1 2 3; do echo line $$i; sleep 1; done"
     process = client.begin("run", "-q", "-t", name, "--build", "true", "--exec", command,

@@ -47,7 +47,7 @@ def outcomes(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Outcom
 
 
 @pytest.mark.parametrize("name", names())
-def test_flow(outcomes: Outcomes, name: str) -> None:
+def test_flow_of_the_python_client_succeeds(outcomes: Outcomes, name: str) -> None:
     assert outcomes[name] is None, outcomes[name]
 
 
@@ -62,5 +62,5 @@ def npm_outcomes(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Ou
 
 
 @pytest.mark.parametrize("name", NPM_FLOWS)
-def test_npm_flow(npm_outcomes: Outcomes, name: str) -> None:
+def test_flow_of_the_npm_client_succeeds(npm_outcomes: Outcomes, name: str) -> None:
     assert npm_outcomes[name] is None, npm_outcomes[name]

@@ -138,7 +138,9 @@ def test_download_tells_its_length_and_serves_ranges(http: httpx.Client, make: M
     assert (none.status_code, none.headers["content-range"]) == (416, "bytes */10")
 
 
-def test_changes_of_files(http: httpx.Client, make: Make) -> None:
+def test_folder_changes_files_or_refuses_with_the_status_of_the_cause(
+    http: httpx.Client, make: Make
+) -> None:
     make()
 
     def change(what: str, status: int, method: str = "POST", **body: Any) -> str:

@@ -96,7 +96,9 @@ def test_host_that_does_not_answer_or_has_no_address_is_no_refusal(http: httpx.C
     assert result.log == []
 
 
-def test_another_name_in_tls_is_refused(http: httpx.Client, files: list[dict[str, str]]) -> None:
+def test_connection_with_another_name_in_tls_is_refused(
+    http: httpx.Client, files: list[dict[str, str]]
+) -> None:
     command = f"{CURL} --connect-to other.example:443:index.example:443 https://other.example/hello"
     result = run(http, "packages", command, files=files)
     assert "hello" not in result.out

@@ -69,7 +69,7 @@ def test_download_in_chunks_over_tls_arrives_whole(http: httpx.Client) -> None:
         "DELETE http://index.example:443/-/headers/x",
     ],
 )  # fmt: skip
-def test_another_request_to_that_host_gets_no_header_and_no_answer(
+def test_request_outside_of_the_paths_of_a_secret_gets_no_header_and_no_answer(
     http: httpx.Client, request_line: str
 ) -> None:
     head = f"{request_line} HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n"

@@ -10,7 +10,7 @@ from sandboxd.warden.leaks.rule import (
     STALE_S,
     Expected,
     Leak,
-    Lease,
+    LeaseRow,
     SlotDirectory,
     Survey,
     Temporary,
@@ -23,7 +23,9 @@ from ...each_case import each_case
 FIRST, COUNT = 1000, 10
 LEASED, EMPTYING, FREE, ADOPTABLE, BEYOND = 3, 4, 5, 6, COUNT
 UUID = "6b8f4cd0-5c8e-4c33-9d7c-0a6a4b7e1f11"
-LEASE = Lease(LEASED, "a session", frozenset((70, 71)), frozenset((f"{LEASED}.1", f"{LEASED}.2")))
+LEASE = LeaseRow(
+    LEASED, "a session", frozenset((70, 71)), frozenset((f"{LEASED}.1", f"{LEASED}.2"))
+)
 EXPECTED = Expected(
     FIRST, COUNT, {LEASED: LEASE}, frozenset((EMPTYING,)), frozenset((f"{FREE}.9",)),
     frozenset((UUID,)),

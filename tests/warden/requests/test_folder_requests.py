@@ -29,7 +29,7 @@ class FolderWork(Work):
         super().__init__(warden)
         self.folder = str(uuid.uuid4())
         warden.make_folder(self.folder, 16 << 20, 1024)
-        self.mounts = [{"folder": self.folder, "name": "data", "read_only": False}]
+        self.attachments = [{"folder": self.folder, "name": "data", "read_only": False}]
         self.helpers: list[Worker] = []
         self.requests = FolderRequests(warden.resources, self.helpers.append, warden.jobs)
         self.target = warden.resources.folders._mount(self.folder)
@@ -72,7 +72,7 @@ def make_file_call(work: FolderWork) -> None:
 
 
 def make_session(work: FolderWork) -> None:
-    slot = work.lease(mounts=work.mounts)
+    slot = work.lease(attachments=work.attachments)
     assert work.reply() == {"id": 7, "ok": True, "slot": slot.number}
     work.warden.free(slot)
 
@@ -81,11 +81,11 @@ def adopt_session(work: FolderWork) -> None:
     resources = work.warden.resources
     slot = work.lease()  # its folder comes with the adoption
     work.reply()
-    slot.lock.close()
+    slot.uid_lease.close()
     del resources.slots.leased[slot.number]
     (requests,) = (one for one in work.warden._subjects if isinstance(one, SlotRequests))
     adoption = {
-        "slot": slot.number, "session": slot.session, "mounts": work.mounts, "runs": [],
+        "slot": slot.number, "session": slot.session, "attachments": work.attachments, "runs": [],
         "workspace": None,
     }  # fmt: skip
     resources.scratch.unmount(slot.path)
@@ -115,7 +115,7 @@ def test_folder_is_mounted_in_a_background_job_and_never_in_the_loop(
 def test_file_call_on_a_folder_of_a_session_needs_no_job_and_leaves_it_mounted(
     work: FolderWork,
 ) -> None:
-    sandbox: Sandbox = lease(work.warden, mounts=work.mounts)
+    sandbox: Sandbox = lease(work.warden, attachments=work.attachments)
     work.call()
     assert not len(work.warden.jobs)
     assert work.answer() == {"id": 3, "ok": True}
@@ -125,7 +125,7 @@ def test_file_call_on_a_folder_of_a_session_needs_no_job_and_leaves_it_mounted(
 
 def test_session_gets_a_folder_that_a_file_call_has_mounted_and_leaves(work: FolderWork) -> None:
     work.call()
-    slot = work.lease(mounts=work.mounts)
+    slot = work.lease(attachments=work.attachments)
     assert {work.answer()["id"], work.answer()["id"]} == {3, 7}
     assert slot.ready and os.path.ismount(work.target)
     work.warden.free(slot)

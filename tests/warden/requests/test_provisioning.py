@@ -20,13 +20,13 @@ from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.slots import flush, images
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire import messages
 
 from ...sandbox import BareWarden
 from ...waiting import Patience
 
-USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "mounts": [], "workspace": None}
+USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "attachments": [], "workspace": None}
 
 
 class Work:
@@ -256,7 +256,7 @@ def test_create_is_refused_when_no_slot_is_free(
     slots = work.warden.resources.slots
     for number in list(slots.vacant):
         slots.vacant.pop(number).close()
-    monkeypatch.setattr(slots, "hold", lambda number: None)
+    monkeypatch.setattr(slots, "take_uid_lease", lambda number: None)
     work.begin(3)
     reply = work.reply()
     assert (reply["kind"], "slots.count" in reply["error"]) == ("unavailable", True)
@@ -266,9 +266,9 @@ def test_create_with_a_folder_that_is_not_there_is_refused_and_looks_at_no_proce
     work: Work, blind_loop: None
 ) -> None:
     work.warden.resources.slots.proven(frozenset())
-    mount = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
+    attachment = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
     with pytest.raises(StageError):
-        work.begin(5, mounts=[mount])
+        work.begin(5, attachments=[attachment])
         work.finish()
         raise StageError(work.reply()["stage"], "refused")
     work.finish()

@@ -13,7 +13,7 @@ import pytest
 from sandboxd.errors import SandboxdError, StageError, Unavailable
 from sandboxd.warden.requests.remount import Remounts, is_shut_off
 from sandboxd.warden.slots import images
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire.ops import RequestChecker
 
 from ...sandbox import BareWarden, Sandbox

@@ -17,7 +17,7 @@ from sandboxd.jail import syscalls
 from sandboxd.warden.leaks.rule import SlotDirectory, Survey, leaks
 from sandboxd.warden.leaks.scan import survey
 from sandboxd.warden.requests import spares as spares_module
-from sandboxd.warden.slots.leases import NO_NAME, Slot
+from sandboxd.warden.slots.slots import NO_NAME, Slot
 
 from ...sandbox import TEST_UIDS, BareWarden
 from .test_provisioning import Work

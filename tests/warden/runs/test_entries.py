@@ -14,7 +14,7 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs import entries
 from sandboxd.warden.runs.entries import Entries, warm_max
 from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 from sandboxd.wire import messages
 

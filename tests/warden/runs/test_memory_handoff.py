@@ -11,7 +11,7 @@ from sandboxd.jail.cgroup import HELD_MAX, Group
 from sandboxd.model import Attachment
 from sandboxd.warden.runs.memory_handoff import MemoryHandoff
 from sandboxd.warden.runs.worker import Worker
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 
 
@@ -22,13 +22,13 @@ class Host:
         self._numbers = itertools.count()
         self.slots: list[Slot] = []
         self.handoff = MemoryHandoff(
-            lambda: {one.folder for slot in self.slots for one in slot.folders}
+            lambda: {one.folder for slot in self.slots for one in slot.attachments}
         )
 
     def lease(self, *folders: str) -> Slot:
         number = next(self._numbers)
         slot = Slot(number, 1_000_000 + number, "/nowhere", "session", UidLease(number, -1))
-        slot.folders = tuple(Attachment(folder, folder) for folder in folders)
+        slot.attachments = tuple(Attachment(folder, folder) for folder in folders)
         self.slots.append(slot)
         return slot
 

@@ -16,7 +16,7 @@ from sandboxd.warden import cursor_files
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.runs.emptied_directories import EMPTIED_MAX, EmptiedDirectories
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 
 ASIDE = "set-aside-session-"

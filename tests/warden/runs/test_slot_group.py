@@ -18,7 +18,7 @@ from sandboxd.model import MIB
 from sandboxd.warden.runs import cpu_hold, slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.cpu_hold import CpuHold
-from sandboxd.warden.slots.leases import RunShare, Slot
+from sandboxd.warden.slots.slots import RunShare, Slot
 from sandboxd.warden.uid_lease import UidLease
 
 pytestmark = pytest.mark.root

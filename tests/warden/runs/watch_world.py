@@ -15,7 +15,7 @@ from sandboxd.warden.job_process import JobSpec
 from sandboxd.warden.runs.lock_watch import LockMemory, LockWatch
 from sandboxd.warden.runs.run_watch import LOOK_S
 from sandboxd.warden.runs.worker import Worker
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 from sandboxd.wire import messages
 

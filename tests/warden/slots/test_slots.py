@@ -16,8 +16,8 @@ from sandboxd.config.settings import SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
 from sandboxd.host import procfs
 from sandboxd.warden.slots import uid_processes
-from sandboxd.warden.slots.leases import Slot, Slots, commit
 from sandboxd.warden.slots.reclaim import Remains, reclaim
+from sandboxd.warden.slots.slots import Slot, Slots, commit
 from sandboxd.warden.uid_lease import UidLease, lease_uid
 
 from ...sandbox import TEST_UIDS
@@ -33,7 +33,7 @@ def slots_of(state: Path) -> Iterator[Slots]:
     slots = Slots(SlotsConfig(FIRST, 3), str(state))
     yield slots
     for slot in (*slots.leased.values(), *slots.emptying.values()):
-        slot.lock.close()
+        slot.uid_lease.close()
     slots.close()
 
 
@@ -223,13 +223,13 @@ def test_slot_with_a_group_of_a_run_is_not_vacant(slots: Slots) -> None:
 
 def test_slot_whose_lease_a_sweep_takes_is_not_vacant_any_more(slots: Slots) -> None:
     slots.prove(0)
-    with expect_lease(slots.hold(0)):
+    with expect_lease(slots.take_uid_lease(0)):
         slots.proven({0})
         assert not slots.vacant, "the sweep came during the proof"
-        assert slots.hold(0) is None
+        assert slots.take_uid_lease(0) is None
     slots.prove(0)
     slots.proven({0})
-    with expect_lease(slots.hold(0)):
+    with expect_lease(slots.take_uid_lease(0)):
         assert not slots.vacant
 
 

@@ -17,11 +17,11 @@ from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.config.settings import Config
 from sandboxd.errors import StageError
 from sandboxd.model import NetworkGrant
-from sandboxd.warden.network.broker_link import RESTART_S, BrokerLink
+from sandboxd.warden.broker.broker_link import RESTART_S, BrokerLink
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
-from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire import messages
 
 NETWORK = NetworkConfig({"packages": ProfileConfig(("index.example:443",))})

@@ -34,7 +34,7 @@ from ..interpreter import Interpreter
 from ..runs import run_directory
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import Slot
+from ..slots.slots import Slot
 from . import broker_process
 from .broker_process import BrokerSpec
 

@@ -7,14 +7,14 @@
     STATE/slots/N/runs/K/      run K, see runs/run_directory.py
 
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
-one uid twice. The lease therefore includes a lock that all daemons of the host respect
-(warden/uid_lease.py). A shim inherits the lock until it has the uid itself, so lock or uid shows at
-every moment that the uid is taken, also when the warden is killed. When a slot is adopted after a
-restart, every process that has its uid and belongs to no run is ended first.
+one uid twice. A leased slot therefore has a uid lease, which all daemons of the host respect
+(warden/uid_lease.py). A shim inherits the uid lease until it has the uid itself, so lease or uid
+shows at every moment that the uid is taken, also when the warden is killed. When a slot is adopted
+after a restart, every process that has its uid and belongs to no run is ended first.
 
 A slot is leased only after proof that nothing remains of it (reclaim.py). Background jobs make the
 proof ahead: for free slots, and for a slot whose session has ended. From the proof on the daemon
-holds the lease of the vacant slot.
+holds the uid lease of the vacant slot.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from . import flush
 from .reclaim import reclaim, unused
 
 VACANT_MAX = 16
-"""Vacant slots whose leases a daemon holds; at most a quarter of all, since another daemon of the
-host may need some."""
+"""Vacant slots whose uid leases a daemon holds; at most a quarter of all, since another daemon of
+the host may need some."""
 
 NO_NAME = " " * 36
 """As long as a UUID, which takes its place when the spare is leased."""
@@ -60,7 +60,7 @@ class RunShare:
 class Slot:
     """A leased slot.
 
-    lock       holds its uid against other daemons
+    uid_lease  keeps other daemons from its uid
     ready      its scratch is made and mounted
     releasing  its session is over, and its workers are being ended
     runs       number -> pid of the shim
@@ -73,7 +73,7 @@ class Slot:
     emptied_due those that a job is emptying now (runs/emptied_directories.py)
     suspect    its scratch was mounted while the disk was full
     remounting a background job mounts its scratch anew
-    folders    the virtual folders that its session sees
+    attachments the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
     network    the hosts that the runs of its session may reach; None: none
     workspace  the directory of the host that its session sees, if it has one
@@ -84,7 +84,7 @@ class Slot:
     uid: int
     path: str
     session: str
-    lock: UidLease
+    uid_lease: UidLease
     ready: bool = False
     releasing: bool = False
     runs: dict[int, int] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Slot:
     emptied_due: int = 0
     suspect: bool = False
     remounting: bool = False
-    folders: tuple[Attachment, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     idmap: int | None = None
     network: NetworkGrant | None = None
     workspace: Workspace | None = None
@@ -129,10 +129,10 @@ class Slots:
 
     emptying  slots that were leased and are not proven to be empty yet; no session gets them
     stuck     slots of `emptying` that could not be emptied at once
-    waiting   slots of sessions that could not be adopted, since another daemon has their uids:
-              their files stay, and nobody gets the slots before the next start
-    vacant    numbers that are proven to be empty, with the leases that keep others out
-    proving   numbers that a background job looks at, with their leases
+    unadopted slots of sessions, since another daemon has their uids: their files stay, and nobody
+              gets the slots before the next start
+    vacant    numbers that are proven to be empty, with the uid leases that keep others out
+    proving   numbers that a background job looks at, with their uid leases
     spares    slots of no session, which have a scratch or are getting one (requests/spares.py)
     """
 
@@ -144,7 +144,7 @@ class Slots:
         self.leased: dict[int, Slot] = {}
         self.emptying: dict[int, Slot] = {}
         self.stuck: set[int] = set()
-        self.waiting: set[int] = set()
+        self.unadopted: set[int] = set()
         self.vacant: dict[int, UidLease] = {}
         self.proving: dict[int, UidLease] = {}
         self.spares: dict[int, Slot] = {}
@@ -177,16 +177,16 @@ class Slots:
         return name
 
     def prove(self, begin: int) -> int:
-        """Hold the leases of free numbers from `begin` on, as many as may be vacant, so that their
-        emptiness can be proven (`unused`); the number to go on with, `begin` for no more."""
+        """Take the uid leases of free numbers from `begin` on, as many as may be vacant, so that
+        their emptiness can be proven (`unused`); the number to go on with, `begin` for no more."""
         wanted = self.vacant_max - len(self.vacant)
         for number in range(begin, self._config.count):
             if len(self.proving) >= wanted:
                 return number
             if number in self.vacant or any(number in taken for taken in self._taken()):
                 continue
-            if (lock := self.hold(number)) is not None:
-                self.proving[number] = lock
+            if (uid_lease := self.take_uid_lease(number)) is not None:
+                self.proving[number] = uid_lease
         return self._config.count if self.proving else begin
 
     def unused(self, busy: Set[int | None]) -> list[int]:
@@ -196,18 +196,18 @@ class Slots:
     def proven(self, unused: Set[int]) -> None:
         """The proof is complete: these numbers are vacant, unless enough slots have become so
         meanwhile. Others are given up."""
-        for number, lock in self.proving.items():
+        for number, uid_lease in self.proving.items():
             if number in unused and len(self.vacant) < self.vacant_max:
-                self.vacant[number] = lock
+                self.vacant[number] = uid_lease
             else:
-                lock.close()
+                uid_lease.close()
         self.proving = {}
 
     def close(self) -> None:
-        """Give up the leases of all slots that no session has."""
-        spares = [slot.lock for slot in self.spares.values()]
-        for lock in (*self.vacant.values(), *self.proving.values(), *spares):
-            lock.close()
+        """Give up the uid leases of all slots that no session has."""
+        spares = [slot.uid_lease for slot in self.spares.values()]
+        for uid_lease in (*self.vacant.values(), *self.proving.values(), *spares):
+            uid_lease.close()
         self.vacant, self.proving, self.spares = {}, {}, {}
 
     def adopt(self, number: int, session: str) -> Slot:
@@ -221,11 +221,11 @@ class Slots:
             raise Unavailable(f"slot {number} is beyond slots.count, {self._config.count}")
         if not path.exists() or path.read_text() != session:
             raise Invalid(f"slot {number} does not hold session {session}")
-        lock = self._lock_soon(number)
-        if lock is None:
-            self.waiting.add(number)
+        uid_lease = self._take_uid_lease_soon(number)
+        if uid_lease is None:
+            self.unadopted.add(number)
             raise Unavailable(f"slot {number} is held by another daemon")
-        return self._slot(number, session, lock)
+        return self._slot(number, session, uid_lease)
 
     def vacate(self, slot: Slot) -> None:
         """The session of `slot` is over: all that remains of the slot is to be removed, by the next
@@ -242,9 +242,9 @@ class Slots:
         del self.emptying[slot.number]
         self.stuck.discard(slot.number)
         if len(self.vacant) < self.vacant_max:
-            self.vacant[slot.number] = slot.lock
+            self.vacant[slot.number] = slot.uid_lease
         else:
-            slot.lock.close()
+            slot.uid_lease.close()
 
     def unleased(self) -> list[int]:
         """The slots that have a directory and are not leased."""
@@ -263,10 +263,10 @@ class Slots:
         """
         removed = []
         for number in unleased:
-            lock = self._lock_soon(number)
-            if lock is None:
+            uid_lease = self._take_uid_lease_soon(number)
+            if uid_lease is None:
                 continue
-            with lock:
+            with uid_lease:
                 uid = self._config.first_uid + number
                 if left := reclaim(self._state_dir, number, uid):  # the check for leaks goes on
                     things = ", ".join(left.things + left.dead)
@@ -276,25 +276,25 @@ class Slots:
 
     def _taken(self) -> tuple[Collection[int], ...]:
         """The slots that sessions have, had or may get back, and the spares."""
-        return self.leased, self.emptying, self.waiting, self.spares
+        return self.leased, self.emptying, self.unadopted, self.spares
 
     def _path(self, number: int) -> str:
         return f"{self._dir}/{number}"
 
-    def _slot(self, number: int, session: str, lock: UidLease) -> Slot:
+    def _slot(self, number: int, session: str, uid_lease: UidLease) -> Slot:
         uid = self._config.first_uid + number
-        slot = Slot(number, uid, self._path(number), session, lock)
+        slot = Slot(number, uid, self._path(number), session, uid_lease)
         self.leased[number] = slot
         return slot
 
-    def _lock_soon(self, number: int) -> UidLease | None:
-        """As `hold`, for a slot in which a killed daemon has just started a run."""
+    def _take_uid_lease_soon(self, number: int) -> UidLease | None:
+        """As `take_uid_lease`, for a slot in which a killed daemon has just started a run."""
         deadline = time.monotonic() + SETUP_S
-        while (lock := self.hold(number)) is None and time.monotonic() < deadline:
+        while (uid_lease := self.take_uid_lease(number)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        return lock
+        return uid_lease
 
-    def hold(self, number: int) -> UidLease | None:
+    def take_uid_lease(self, number: int) -> UidLease | None:
         """The lease of the slot's uid, held while it is open; None: another process has it, or a
         session of this daemon. The slot is not vacant any more."""
         mine = self.vacant.pop(number, None) or self.proving.pop(number, None)
