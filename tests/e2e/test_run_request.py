@@ -24,6 +24,9 @@ from .own_leaks import COUNT, first_uid
 
 Result = dict[str, Any]
 
+CONFIG = "[scratch]\nsize = 134217728\n"
+"""Small: a test fills the larger part of it, which other tests would wait for as well (sync(2))."""
+
 C = r"""
 #include <stdio.h>
 int main(void) { int a, b; scanf("%d %d", &a, &b); printf("%d\n", a + b); return 0; }
