@@ -198,8 +198,8 @@ class Entries:
             entry.drop()
             return
         entry.tenancy = tenancy
-        self._claimed.append(entry)
         self._listen(entry)
+        self._claimed.append(entry)
 
     # -- what waits
 

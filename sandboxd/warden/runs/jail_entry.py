@@ -167,7 +167,8 @@ class JailEntry:
             return self.shim
         if self.shim is None:  # it may have begun, if this process did not understand what it said
             self.kill()
-        self.drop()
+        else:
+            self.drop()
         return None
 
     def drop(self) -> None:
