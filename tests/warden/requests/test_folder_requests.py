@@ -15,10 +15,10 @@ from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs.worker import Worker
-from sandboxd.warden.slots import images
 from sandboxd.wire import messages
 
 from ...sandbox import BareWarden, Sandbox, lease
+from .loop_mounts import refuse_mounts_in_loop
 from .test_provisioning import Work
 
 
@@ -100,13 +100,7 @@ def adopt_session(work: FolderWork) -> None:
 def test_folder_is_mounted_in_a_background_job_and_never_in_the_loop(
     work: FolderWork, monkeypatch: pytest.MonkeyPatch, act: Callable[[FolderWork], None]
 ) -> None:
-    loop, mount = os.getpid(), images.mount
-
-    def mount_in_job(image: str, target: str) -> None:
-        assert os.getpid() != loop, "this waits for the disk"
-        mount(image, target)
-
-    monkeypatch.setattr(images, "mount", mount_in_job)
+    refuse_mounts_in_loop(monkeypatch)
     act(work)
     assert not os.path.ismount(work.target)
     assert not work.warden.resources.folders.used

@@ -17,6 +17,7 @@ from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire.ops import RequestChecker
 
 from ...sandbox import BareWarden, Sandbox
+from .loop_mounts import refuse_mounts_in_loop
 from .test_provisioning import Work
 
 
@@ -80,13 +81,7 @@ def test_request_for_a_scratch_that_takes_changes_does_not_wait(work: RemountWor
 def test_scratch_that_takes_no_changes_is_mounted_anew_in_a_background_job(
     work: RemountWork, monkeypatch: pytest.MonkeyPatch, is_suspect: bool
 ) -> None:
-    loop, mount = os.getpid(), images.mount
-
-    def mount_in_job(image: str, target: str) -> None:
-        assert os.getpid() != loop, "this waits for the disk"
-        mount(image, target)
-
-    monkeypatch.setattr(images, "mount", mount_in_job)
+    refuse_mounts_in_loop(monkeypatch)
     work.slot.suspect = is_suspect
     if not is_suspect:
         work.shut_off()
