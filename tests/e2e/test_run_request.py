@@ -265,8 +265,10 @@ def test_daemon_that_is_killed_leaves_nothing_after_the_next_start(
         assert http.get("/session/_/match?id=run-").json()["matches"] == []
         until(lambda: not shims())
         assert slots(daemon) == []
-        report = http.get("/admin/leaks").json()
-        assert (report["leaks"], report["slots"]) == ([], [])
+        # On a busy disk, a process of the killed daemon is still in the kernel for a while, and
+        # holds the image that it was making.
+        until(lambda: http.get("/admin/leaks").json()["leaks"] == [])
+        assert http.get("/admin/leaks").json()["slots"] == []
 
 
 def test_daemon_that_is_stopped_refuses_the_request_and_leaves_nothing(folder: Path) -> None:
