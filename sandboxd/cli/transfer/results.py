@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 EVERYTHING = "."
 
-KINDS = {"outside": "is a link that leaves /home/work", "unreadable": "cannot be read"}
+KINDS = {
+    "outside": "is a link that leaves /home/work",
+    "unreadable": "cannot be read",
+    "too_deep": "is in more directories, or has a longer name, than a request can name",
+}
 """The reasons why the server leaves entries out, in words."""
 
 BATCH, BATCH_BYTES = 50, 4096

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
+from ... import log
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
 from ...model import SCRATCH_MAX
 from .. import cursor_files
+from ..leaks.rule import slot_of_group
 from ..runs import cpu_hold, run_directory
 from ..runs.cgroups import Hierarchy, is_slot_group
 from ..runs.group_removal import end_groups
@@ -70,7 +73,8 @@ def complete(resources: Resources, adoption: Adoption) -> None:
     # A run that goes on may have the group of an earlier run, whose shim it has.
     living = {shim.group.name for shim in adoption.shims if shim.group}
     over = [group for group in adoption.over if group.name not in living]
-    _end_groups(resources.hierarchy, over)
+    if left := _end_groups(resources.hierarchy, over):
+        raise StageError("sweep", f"processes do not end: {left[0].members()}")
     uid_processes.end(adoption.slot.uid, lambda: _processes(adoption.shims), HELPERS_S)
     resources.scratch.mount(adoption.slot.path, SCRATCH_MAX, 0)
 
@@ -100,6 +104,9 @@ def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[
 
     The groups of slots stay: a run may begin in one while the job works, and what is done to the
     group of a slot is done to each run in it. The warden removes those that are idle.
+
+    A slot with a process that no signal ends, since its disk does not respond for instance, is left
+    as it is. No session gets it, and the check for leaks tries again.
     """
     known = {worker.group.name for worker in workers if worker.group}
     unknown = [
@@ -111,18 +118,24 @@ def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[
     cursor_files.remove_unknown(resources.config.state_dir, unleased)  # and runs begin
 
     def work() -> list[str]:
-        _end_groups(resources.hierarchy, unknown)
-        return resources.slots.remove(unleased)
+        stuck = set()
+        for group in _end_groups(resources.hierarchy, unknown):
+            pids = sorted(group.members())
+            log.event("group.stuck", logging.ERROR, group=group.name, pids=pids)
+            stuck.add(slot_of_group(group.name))
+        return resources.slots.remove([number for number in unleased if number not in stuck])
 
     return work
 
 
-def _end_groups(hierarchy: Hierarchy, groups: Sequence[Group]) -> None:
-    """Kill all processes in `groups`, and remove the groups. Raises StageError."""
-    if left := end_groups(groups, GROUPS_S):
-        raise StageError("sweep", f"processes do not end: {left[0].members()}")
+def _end_groups(hierarchy: Hierarchy, groups: Sequence[Group]) -> list[Group]:
+    """Kill all processes in `groups`, and remove the groups; those of which a process does not
+    end."""
+    left = end_groups(groups, GROUPS_S)
     for group in groups:
-        hierarchy.tidy(group)
+        if group not in left:
+            hierarchy.tidy(group)
+    return left
 
 
 def _processes(shims: Sequence[Worker]) -> set[int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 
-from sandboxd.jail.cgroup import PERIOD_US
+from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.warden import cursor_files, runtime_directory
+from sandboxd.warden.requests import adoption, provisioning
 from sandboxd.warden.requests.adoption import remove_unknown
 from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold
 from sandboxd.warden.runs.worker import Worker
@@ -46,6 +49,26 @@ def test_cursor_of_a_run_that_begins_while_unknown_slots_are_removed_stays(
         begin(path)  # as in a session that has just got the slot
         assert work() == [os.path.dirname(os.path.dirname(path))]
         assert os.path.exists(memory)
+
+
+def test_slot_with_a_process_that_no_signal_ends_does_not_keep_the_daemon_from_its_start(
+    warden: BareWarden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = f"{warden.resources.config.state_dir}/slots"
+    for name in ("62", "63"):
+        os.mkdir(f"{slots}/{name}")
+    group = warden.resources.hierarchy.run_group(63, 1)
+    monkeypatch.setattr(adoption, "GROUPS_S", 0.1)
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        for directory in group.dirs.values():
+            Path(directory, "cgroup.procs").write_text(str(process.pid))
+        with monkeypatch.context() as without:
+            without.setattr(Group, "kill", lambda _: None)
+            assert remove_unknown(warden.resources, [])() == [f"{slots}/62"]
+        assert process.poll() is None and 63 in provisioning.busy(warden.resources)
+        assert remove_unknown(warden.resources, [])() == [f"{slots}/63"]
+    warden.resources.hierarchy.remove_idle()
+    assert warden.resources.groups() == {}
 
 
 def begin(path: str) -> None:
