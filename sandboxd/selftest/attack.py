@@ -134,7 +134,7 @@ class Attack:
     step: str = "exec"
     looks: str = ""
     resources: dict[str, Any] = field(default_factory=dict)
-    timeout: float = 20.0
+    timeout: float = 60.0
     workspace: bool = False
 
 

@@ -54,11 +54,11 @@ def random_tree(top: Path, seed: int) -> None:
 
 
 def put(http: httpx.Client, session: str, data: bytes | Iterator[bytes]) -> httpx.Response:
-    return http.put(f"/session/{session}/archive", content=data, timeout=120)
+    return http.put(f"/session/{session}/archive", content=data, timeout=600)
 
 
 def get(http: httpx.Client, session: str) -> bytes:
-    answer = http.get(f"/session/{session}/archive", timeout=120)
+    answer = http.get(f"/session/{session}/archive", timeout=600)
     assert answer.status_code == 200, answer.text
     assert json.loads(answer.headers["x-sandboxd-left-out"])["count"] == 0
     return answer.content

@@ -125,8 +125,9 @@ def test_peak_of_memory_of_a_step_without_memory_is_near_its_limit(sandbox: Sand
     grab = "/usr/bin/python3 -c 'x = bytearray(90 << 20)'"
     verdict = sandbox.run(grab, memory=48 << 20).verdict
     assert (verdict["limit"], verdict["oom"]) == ("memory", True)
-    # The limit has room for init and for the kernel's own memory, too: some 10 MiB.
-    assert 32 << 20 <= verdict["usage"]["mem_peak"] <= 60 << 20
+    # The limit has room for init and for the kernel's own memory, too: some 10 MiB. On a busy
+    # machine up to 20 MiB of it were page cache, which does not count.
+    assert 24 << 20 <= verdict["usage"]["mem_peak"] <= 60 << 20
 
 
 def test_peak_of_memory_at_the_time_limit_is_the_sum_of_all_processes(sandbox: Sandbox) -> None:

@@ -153,7 +153,8 @@ def test_sync_is_answered_and_writes_nothing_back(
     before, after_sync, after_fsync = written
     assert after_sync - before < MIB < 4 * MIB <= after_fsync - after_sync
     without_filter(monkeypatch)
-    sandbox.run(command, answers=["\n"] * 3, on_wait=look)
+    # This one writes all that the host has to write, also for other tests.
+    sandbox.run(command, answers=["\n"] * 3, on_wait=look, wall_s=600)
     assert written[4] - written[3] >= 4 * MIB
 
 

@@ -119,7 +119,7 @@ ATTACKS = (
         else:
             if os.statvfs(".").f_favail > 4 << 20:
                 broken("80000 files and no end")
-        """, timeout=60.0),
+        """, timeout=300.0),
     _attack("file-size", "make one file of any size", """
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with open("sparse", "wb") as file:
@@ -152,7 +152,7 @@ ATTACKS = (
                 fcntl.fcntl(file, fcntl.F_SETLK, lock)
         time.sleep(10)
         broken("it holds 150000 locks")
-        """, ends="locks", timeout=60.0),
+        """, ends="locks"),
     _attack("locks-on-eventfds", "delay all who close an eventfd, by locks on their inode", """
         import fcntl, struct
         file = os.eventfd(0)
@@ -161,7 +161,7 @@ ATTACKS = (
             fcntl.fcntl(file, fcntl.F_SETLK, lock)
         time.sleep(10)
         broken("it holds 500 locks on the inode of all eventfds")
-        """, ends="locks", timeout=60.0),
+        """, ends="locks"),
     _attack("unaccepted-connections", "have connections that no cgroup counts", """
         server = socket.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 400_000)
@@ -179,7 +179,7 @@ ATTACKS = (
                 client.close()
         time.sleep(10)
         broken("250 full connections wait that nobody accepts")
-        """, ends="connections", timeout=60.0),
+        """, ends="connections"),
     _attack("pseudo-terminals", "take the pseudo terminals of everybody", """
         opened = []
         try:
