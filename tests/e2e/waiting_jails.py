@@ -37,7 +37,10 @@ def prepared(daemon: Daemon) -> list[psutil.Process]:
 def _complete(daemon: Daemon) -> list[psutil.Process] | None:
     processes = family(daemon, "prepared")
     pids = {one.pid for one in processes}
-    shims = [one for one in processes if one.ppid() not in pids]
+    try:
+        shims = [one for one in processes if one.ppid() not in pids]
+    except psutil.NoSuchProcess:  # one has just ended
+        return None
     return shims if len(processes) == 4 and len(shims) == 2 else None
 
 
@@ -53,7 +56,14 @@ def warm(daemon: Daemon) -> psutil.Process:
 
 def ended(*processes: psutil.Process) -> bool:
     """All of them have ended."""
-    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+    return all(_is_over(one) for one in processes)
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it has just ended
+        return True
 
 
 Start = Callable[[str], tuple[Daemon, httpx.Client]]
