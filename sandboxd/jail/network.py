@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 
+from . import syscalls
 from .stage import expect, stage
 
 _INET, _INET6, _DATAGRAMS = int(socket.AF_INET), int(socket.AF_INET6), int(socket.SOCK_DGRAM)
@@ -98,11 +99,28 @@ def bound_memory() -> None:
 
 
 def _write(setting: str, value: bytes) -> None:
-    fd = os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
+    fd = _open(setting)
     try:
         os.write(fd, value)
     finally:
         os.close(fd)
+
+
+def _open(setting: str) -> int:
+    """The file of a setting of this network namespace. A service manager (ProtectKernelTunables=)
+    or a container shows /proc/sys read-only, which protects the settings of the host; those of a
+    new network namespace are reached by another mount of proc."""
+    try:
+        return os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    proc = syscalls.mount_nowhere("proc")
+    try:
+        name = setting.removeprefix("/proc/")
+        return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    finally:
+        os.close(proc)
 
 
 def enable_multicast() -> None:

@@ -51,6 +51,8 @@ PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
 PR_CAP_AMBIENT_IS_SET, PR_CAP_AMBIENT_CLEAR_ALL = 1, 4
 
 _SYS_open_tree, _SYS_move_mount, _SYS_openat2, _SYS_mount_setattr = 428, 429, 437, 442
+_SYS_fsopen, _SYS_fsconfig, _SYS_fsmount = 430, 431, 432
+_FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
 _MACHINE = os.uname().machine
 _SYS_pivot_root = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
 _SYS_capget, _SYS_capset = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(_MACHINE, (-1, -1))
@@ -90,6 +92,9 @@ _pivot_root = _syscall(_SYS_pivot_root, c_char_p, c_char_p)
 _open_tree = _syscall(_SYS_open_tree, c_int, c_char_p, c_uint)
 _move_mount = _syscall(_SYS_move_mount, c_int, c_char_p, c_int, c_char_p, c_uint)
 _mount_setattr = _syscall(_SYS_mount_setattr, c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_fsopen = _syscall(_SYS_fsopen, c_char_p, c_uint)
+_fsconfig = _syscall(_SYS_fsconfig, c_int, c_uint, c_char_p, c_char_p, c_int)
+_fsmount = _syscall(_SYS_fsmount, c_int, c_uint, c_uint)
 _renameat2 = _function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
 _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_void_p)
@@ -172,6 +177,17 @@ def move_mount(fd: int, target: str | int) -> None:
         _check(_move_mount(fd, b"", target, b"", flags))
     else:
         _check(_move_mount(fd, b"", AT_FDCWD, _bytes(target), MOVE_MOUNT_F_EMPTY_PATH), target)
+
+
+def mount_nowhere(kind: str) -> int:
+    """A descriptor of a new mount of the file system `kind` that is at no path (fsopen(2) and
+    fsmount(2), Linux 5.2). It ends with the descriptor."""
+    context = _check(_fsopen(_bytes(kind), _FSOPEN_CLOEXEC), kind)
+    try:
+        _check(_fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0), kind)
+        return _check(_fsmount(context, _FSMOUNT_CLOEXEC, 0), kind)
+    finally:
+        os.close(context)
 
 
 def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int = 0) -> None:
