@@ -15,6 +15,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterable
 
 from . import syscalls
 from .stage import expect, stage
@@ -89,38 +90,38 @@ def forbid_copies() -> None:
     operator can set it for the host.
     """
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        _write(COPIES, b"0")
+        _set((COPIES, b"0"))
 
 
 def bound_memory() -> None:
     """Bound the memory of connections that are in no file."""
-    for setting, value in BOUNDS:
-        _write(setting, value)
+    _set(*BOUNDS)
 
 
-def _write(setting: str, value: bytes) -> None:
-    fd = _open(setting)
+def _set(*settings: tuple[str, bytes]) -> None:
+    """Write settings of this network namespace. A service manager (ProtectKernelTunables=) or a
+    container shows /proc/sys read-only, which protects the settings of the host; those of a new
+    network namespace are reached by another mount of proc, one for all of them."""
     try:
-        os.write(fd, value)
-    finally:
-        os.close(fd)
-
-
-def _open(setting: str) -> int:
-    """The file of a setting of this network namespace. A service manager (ProtectKernelTunables=)
-    or a container shows /proc/sys read-only, which protects the settings of the host; those of a
-    new network namespace are reached by another mount of proc."""
-    try:
-        return os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
+        _write(settings)
+        return
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
     proc = syscalls.mount_nowhere("proc")
     try:
-        name = setting.removeprefix("/proc/")
-        return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+        _write([(setting.removeprefix("/proc/"), value) for setting, value in settings], proc)
     finally:
         os.close(proc)
+
+
+def _write(settings: Iterable[tuple[str, bytes]], directory: int | None = None) -> None:
+    for setting, value in settings:
+        fd = os.open(setting, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.write(fd, value)
+        finally:
+            os.close(fd)
 
 
 def enable_multicast() -> None:
