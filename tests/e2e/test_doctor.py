@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import pty
@@ -17,6 +16,7 @@ import pytest
 from sandboxd.cli import main as cli
 from sandboxd.warden.doctor.guarantees import TABLE
 
+from ..loop_devices import backing_files
 from .daemon import ROOT, Daemon, running
 
 TOO_LARGE = f"[scratch]\nsize = {1 << 40}\n"
@@ -47,8 +47,7 @@ def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -
         assert len(lines) == 1 and entry.guarantee.meaning in lines[0], entry.name
     assert "\033" not in done.stdout
     assert Path("/proc/mounts").read_text() == before
-    backing = [Path(name).read_text() for name in glob.glob("/sys/block/loop*/loop/backing_file")]
-    assert [name for name in backing if str(folder) in name] == []
+    assert [name for name in backing_files() if str(folder) in name] == []
     assert [d for d, _, _ in os.walk("/sys/fs/cgroup") if "sandboxd-doctor" in d] == []
     assert os.listdir(folder) == []
 

@@ -22,8 +22,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandboxd.host import procfs
-
+from ..loop_devices import backing_files
 from .conftest import passable
 from .daemon import Daemon, run, running
 
@@ -67,14 +66,13 @@ class Held:
         children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
         (api,) = (pid for pid in children if _title(int(pid)) == "sandboxd: api")
         state = str(daemon.state)
-        loops = Path("/sys/block").glob("loop*/loop/backing_file")
         return cls(
             processes=1 + len(children),
             warden_fds=len(os.listdir(f"/proc/{warden}/fd")),
             api_fds=len(os.listdir(f"/proc/{api}/fd")),
             api_threads=len(os.listdir(f"/proc/{api}/task")),
             mounts=Path(f"/proc/{warden}/mounts").read_text().count(state),
-            loops=sum(procfs.text(str(path)).startswith(state) for path in loops),
+            loops=sum(name.startswith(state) for name in backing_files()),
             cgroups=len(_groups(state)),
             slots=len(os.listdir(daemon.state / "slots")),
             warden_mib=_resident(warden),

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..loop_devices import backing_files
 from ..waiting import until
 from .daemon import SLOTS, Daemon, configured, run, sessions_of, slots_in_use
 from .own_leaks import ancestors, process_titles
@@ -40,13 +41,7 @@ def slots_without(daemon: Daemon) -> list[str]:
 
 def devices(daemon: Daemon) -> list[str]:
     """The images of this daemon that have a loop device."""
-    names = []
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            names.append(path.read_text().strip())
-        except OSError:
-            continue
-    return [name for name in names if name.startswith(str(daemon.state))]
+    return [name for name in backing_files() if name.startswith(str(daemon.state))]
 
 
 def create(http: httpx.Client, name: str) -> str:

@@ -23,6 +23,7 @@ from websockets.sync.client import unix_connect
 from ..e2e.daemon import ROOT, sessions_of, slots_in_use
 from ..e2e.own_leaks import ancestors
 from ..http_clients import unix_client
+from ..loop_devices import backing_files
 from ..waiting import until
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
@@ -132,12 +133,10 @@ class Service:
         slots = set(slots_in_use(self.state)) if (self.state / "slots").exists() else set()
         leaks += [f"slot {number}" for number in slots]
         leaks += [f"folder {path}" for path in self.state.glob("folders/*")]
-        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-            with contextlib.suppress(OSError):
-                text = path.read_text().strip()
-                number = text.split("/")[-2]  # .../slots/NUMBER/image, of a spare too
-                is_left = str(self.state) in text and (number in slots or "/folders/" in text)
-                leaks += [f"loop device on {text}"] if is_left else []
+        for image in backing_files():
+            number = image.split("/")[-2]  # .../slots/NUMBER/image, of a spare too
+            is_left = str(self.state) in image and (number in slots or "/folders/" in image)
+            leaks += [f"loop device on {image}"] if is_left else []
         name = "sandboxd-" + sha256(str(self.state).encode()).hexdigest()[:8]
         for top, directories, _ in os.walk("/sys/fs/cgroup"):
             runs = [each for each in directories if name in top and RUN_GROUP.fullmatch(each)]

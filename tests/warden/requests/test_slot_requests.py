@@ -11,6 +11,7 @@ import pytest
 from sandboxd.errors import Invalid, StageError
 from sandboxd.jail import mounts, syscalls
 
+from ...loop_devices import backing_files
 from ...sandbox import BareWarden, lease, restarted
 
 
@@ -47,17 +48,6 @@ def test_released_slot_leaves_no_mount_no_loop_device_and_no_file(warden: BareWa
     assert not os.path.exists(slot.path)
     assert slot.path not in Path("/proc/self/mounts").read_text()
     assert not any(image in text for text in backing_files())
-
-
-def backing_files() -> list[str]:
-    """The files of all loop devices."""
-    names = []
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            names.append(path.read_text())
-        except OSError:
-            continue
-    return names
 
 
 def test_adopted_session_has_its_files(warden: BareWarden) -> None:
