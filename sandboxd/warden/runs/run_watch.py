@@ -256,8 +256,8 @@ class RunWatch(ABC):
                 path = worker.slot.run_path(worker.run)
                 run_directory.send(path, LIMIT.message(name=self.limit))
                 ending.sent = now
-        except BlockingIOError:  # the shim is at work, and may take requests before END_S is over
-            pass
+        except (BlockingIOError, ConnectionRefusedError):
+            pass  # the shim is at work, or its run is just over; it has until END_S
         except OSError:
             log.event(f"{self.limit}.killed", logging.ERROR, run=name, number=number)
             worker.kill()

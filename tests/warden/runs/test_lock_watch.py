@@ -156,12 +156,17 @@ def test_run_whose_shim_does_not_end_it_is_killed(world: World) -> None:
     assert world.process.wait() == -9
 
 
-def test_run_whose_shim_does_not_listen_is_killed(world: World) -> None:
+def test_run_whose_shim_does_not_listen_is_killed_unless_it_is_just_over(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.shim.close()
     world.memory.size = STEP
     world.look()
     world.answer({"7.3": 123456})
-    assert world.process.wait() == -9
+    assert world.process.poll() is None and "locks.killed" not in caplog.text
+    world.look(run_watch.END_S + 1)
+    world.answer({"7.3": 123456})
+    assert world.process.wait() == -9 and "locks.killed" in caplog.text
 
 
 def test_run_that_was_over_the_limit_once_is_not_killed_for_it_later(world: World) -> None:
