@@ -11,7 +11,7 @@
     |  |- FolderExists    a virtual folder of that name exists
     |  |- AuthInvalid     a signature that cannot be checked: its date, its form
     |  |- AuthFailed      no signature, a wrong one, one that was used before
-    |  |- Forbidden       a right that the caller's keypair does not have
+    |  |- Forbidden       the caller may not do this, or not in this way
     |  |- QuotaExceeded   the session or its owner has used up a quota
     |  `- RateLimited     too many requests within the window, or at once
     |- StageError         a protection could not be applied or read back: the run stops
@@ -115,11 +115,11 @@ class AuthFailed(Refused):
 
 
 class Forbidden(Refused):
-    """The caller is known, and may not do this."""
+    """The caller may not do this, or the request may not come in this way."""
 
 
 class RateLimited(Refused):
-    """The keypair has made as many requests as its window allows."""
+    """The owner has too many requests in the window, at once or waiting; the text names it."""
 
 
 class QuotaExceeded(Refused):

@@ -42,7 +42,7 @@ OUTPUT = ".output"
 """The directory, below /home/work, whose new files a result lists."""
 
 HOME = "/home/work"
-"""The session's work directory as programs and clients see it."""
+"""The session's workdir as programs and clients see it."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of a jail, after the session's own ~/.local/bin."""
@@ -54,7 +54,7 @@ StepName = Literal["clean", "build", "exec"]
 STEPS: tuple[StepName, ...] = ("clean", "build", "exec")
 
 BUILD_FAILED = 127
-"""exitCode of a run whose build failed, so that exec never started (the seed's rule)."""
+"""exitCode of a run whose build failed, so that exec never started (as in Backend.AI)."""
 
 
 MAY_BE_ZERO = frozenset({"grace_s"})
@@ -257,12 +257,12 @@ class Verdict:
     outcome  success (exit code 0), failure (another exit code), signal (killed by a signal),
              limit (sandboxd ended the step for a limit, or the kernel's counters show that it
              failed at a limit), skipped, fault (an error of sandboxd itself)
-    limit    the name of the limit, a field of Limits; None when no limit was reached. With another
-             outcome the limit did not end the step: its output was cut, or the program's own
-             words name the limit
+    limit    the name of the limit: a field of Limits, "locks" or "connections"; None when no limit
+             was reached. With another outcome the limit did not end the step: its output was cut,
+             or the program's own words name the limit
     signal   name of the signal that killed the step's first process, or None
-    sent_by  the sender of the signal: sandboxd for a limit or a drain, a client, the kernel for a
-             fault or for lack of memory, or the program, that is, any process of the run
+    sent_by  the sender of the signal: sandboxd for a limit or a drain, a client, the kernel for an
+             act of the program or for lack of memory, or the program: any process of the run
     oom      the kernel's out-of-memory killer killed a process of this step
     denied   refused system calls, name -> count; denied_syscall is the last of them
     counters counters of the kernel, by name

@@ -42,7 +42,7 @@ class HostLook:
         assert pids, "the host does not find the program, which waits"
         self.footprints.update(one for one in map(host_view.footprint, pids) if one)
         self.breaches += [one for pid in pids for one in host_view.look(self.attack.looks, pid)]
-        if self.attack.kind == "leftovers":
+        if self.attack.kind == "persistence":
             os.kill(started.pid, signal.SIGKILL)  # the shim, as at the end of a session
 
 
@@ -83,7 +83,7 @@ def carry_out(
     steps: dict[str, Any] = {"exec": None}
     steps[attack.step] = f"exec {PYTHON} -I -c {shlex.quote(program)}"
     answers: list[str | None] = ["go\n"] if attack.looks else [None]
-    if attack.kind == "leftovers":
+    if attack.kind == "persistence":
         answers = []  # the host ends the shim while the program waits
     started: list[Worker] = []
     with watched(started):
@@ -93,7 +93,7 @@ def carry_out(
     assert bool(look.footprints) == bool(attack.looks), result.stderr
     events = [event for event in result.events if event.get("step") == attack.step]
     verdict: dict[str, Any] = events[0].get("verdict", {}) if events else {}
-    stdout = result.stdout + ("\nheld\n" if attack.kind == "leftovers" else "")
+    stdout = result.stdout + ("\nheld\n" if attack.kind == "persistence" else "")
     outcome = AttackOutcome(
         stdout, result.stderr, events[0]["exit"] if events else None,
         str(verdict.get("outcome")), verdict.get("limit"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -99,7 +100,8 @@ def part_of(module: str) -> str:
 def test_a_module_imports_only_packages_that_are_below_its_own(imports: Imports) -> None:
     parts = {module: part_of(module) for module in imports if part_of(module) in MAY_IMPORT}
     assert {*parts.values()} >= {"jail", "files", "shim", "warden", "runs", "store", "api"}
-    # The places where the root half names api and broker: after a process has given root up.
+    # The places where the root half names the other half: the values with which it starts, and its
+    # code in a process that has given root up.
     at_start = {
         ("sandboxd.warden.startup", "api"),
         ("sandboxd.warden.broker.broker_process", "broker"),
@@ -127,6 +129,20 @@ def test_a_module_that_runs_as_root_imports_the_standard_library_only(
                 names = [node.module or ""]
             roots = {name.split(".")[0] for name in names}
             assert roots <= sys.stdlib_module_names, f"{source.path} imports {roots}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["warden.startup", "warden.loop", "warden.runs.launcher", "shim.main", "files.helper",
+     "selftest.runner"],
+)  # fmt: skip
+def test_process_of_root_loads_the_standard_library_only(module: str) -> None:
+    program = f"import sys; own = set(sys.modules); import sandboxd.{module}; "
+    program += "print(*{name.split('.')[0] for name in set(sys.modules) - own})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert "sandboxd" in loaded and {*loaded} <= sys.stdlib_module_names | {"sandboxd"}
 
 
 def test_modules_that_use_ctypes_are_those_that_the_module_of_system_calls_names(

@@ -102,7 +102,7 @@ def test_values_in_the_documentation_are_the_defaults() -> None:
     operations = (SAMPLE.parent.parent / "docs/operations.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", operations, re.DOTALL)
     shown = dict(knobs(tomllib.loads(max(blocks, key=len))))
-    examples = ("auth", "require.", "rootfs.", "runtimes.")
+    examples = ("require.", "rootfs.", "runtimes.")
     defaults = dict(knobs(tomllib.loads(SETTINGS)))
     wrong = {
         name: value for name, value in shown.items()

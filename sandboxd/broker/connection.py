@@ -38,9 +38,9 @@ class Permission:
     profile: str
     patterns: tuple[HostPattern, ...]
     listed: tuple[HostPattern, ...]
+    connect_s: float
+    idle_s: float
     secrets: tuple[forward.Secret, ...] = ()
-    connect_s: float = 15
-    idle_s: float = 300
 
     def check(self, target: HostPort) -> None:
         """Raise Stopped unless the target is allowed."""

@@ -66,8 +66,8 @@ class RunLink:
         self._permission = Permission(
             of["session"], grant.owner, of["run"], grant.profile,
             patterns if is_granted else (), profile.patterns,
-            connections.secrets.get(grant.profile, ()) if is_granted else (),
             profile.connect_s, profile.idle_s,
+            connections.secrets.get(grant.profile, ()) if is_granted else (),
         )  # fmt: skip
         own = NetworkBounds(profile.connections, profile.bytes, profile.rate)
         every = NetworkBounds(profile.owner.connections, profile.owner.bytes, profile.owner.rate)

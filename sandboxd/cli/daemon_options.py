@@ -11,7 +11,7 @@ from .options import Command, count, seconds, socket, socket_or_private
 def _leaks(command: argparse.ArgumentParser) -> None:
     command.description = (
         "The daemon compares its leases with the state of the kernel, removes what belongs to no "
-        "session, and names it. Exits with 1 if there was a leak."
+        "session, and names it. Exits with 1 if there was a leak, or a slot that cannot be emptied."
     )
     command.add_argument("--json", action="store_true", help="the whole lease table as JSON")
     socket(command)
@@ -41,8 +41,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 def _drain(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "The daemon refuses new sessions and runs (503) until --undo or its next start. Runs that "
-        "go on may end; runs in a queue stay there, also over a restart."
+        "The daemon refuses new sessions and runs (503) until --undo or its next start. Current "
+        "runs may finish; runs in a queue stay there, also over a restart."
     )
     add = command.add_argument
     add(

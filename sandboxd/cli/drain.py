@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> int:
     if args.undo and (args.wait or args.deadline is not None):
         raise ConfigError("--undo goes with neither --wait nor --deadline")
     if args.status and (args.undo or args.deadline is not None):
-        raise ConfigError("--status changes nothing: leave --undo and --deadline away")
+        raise ConfigError("--status changes nothing: leave out --undo and --deadline")
     client = running_daemon(args.socket)
     try:
         if args.status:

@@ -1,4 +1,4 @@
-"""`sandboxd get`: fetches results of a session, above all those that `sandboxd run` could not."""
+"""`sandboxd get`: fetches results of a session, such as those that `sandboxd run` could not."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import os
-import secrets
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -35,13 +34,11 @@ from .console.console_printer import ConsolePrinter
 from .console.stdin_sender import InputSource
 from .parent_watch import end_with_parent
 from .reporter import Reporter
-from .step.carried_files import carry_in, carry_out
+from .step.carried_files import SCRIPT, carry_in, new_place, remove
 from .step.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 
 GAP_S = 300.0
 """The time to live between two calls. The runner itself works between them, on artifacts say."""
-
-SCRIPT = "script"
 
 
 class _JobError(SandboxdError):
@@ -121,7 +118,7 @@ def _run(args: argparse.Namespace, say: Reporter) -> int:
     end_with_parent()
     with contextlib.closing(running_daemon(args.socket)) as client:
         session = hold_named(client, session_name(job))
-        place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
+        place = new_place()
         carry_in(client, session, place, {SCRIPT: script})
         options = {
             "exec": shlex.join(["exec", "bash", f"{place}/{SCRIPT}"]),
@@ -131,7 +128,7 @@ def _run(args: argparse.Namespace, say: Reporter) -> int:
         printer = ConsolePrinter(client, session, options, quiet, TurnWait(say, None))
         code = printer.follow(InputSource(None), exec_only=False)
         with contextlib.suppress(SandboxdError):  # the job has its result already
-            carry_out(client, session, place, [])
+            remove(client, session, place)
     if printer.fault:
         raise Unavailable(f"the stage {args.stage} was not carried out")
     return _passed_on(code)

@@ -10,7 +10,7 @@ from typing import Any
 from .connection.daemon_socket import running_daemon
 
 LEAKS = 1
-"""Exit status when there were leaks."""
+"""Exit status when there were leaks, or slots that cannot be emptied."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def _show(report: dict[str, Any]) -> None:
     for leak in report["leaks"]:
         print(_line(leak))
     for number in report["stuck"]:
-        print(f"slot       {number} cannot be emptied yet; the next sweep tries again")
+        print(f"slot       {number} cannot be emptied yet; the daemon goes on trying")
     if not report["leaks"] and not report["stuck"]:
         print("no leaks")
     if report["recent"]:

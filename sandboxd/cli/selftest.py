@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
         _list(attacks)
         return 0
     # A private daemon inherits this variable, and no program may see it.
-    os.environ["SANDBOXD_AUDIT_SECRET"] = "of the daemon's environment"
+    os.environ["SANDBOXD_SELFTEST_SECRET"] = "of the daemon's environment"
     say = Reporter(quiet=args.json, as_json=False)
     began, lines = time.monotonic(), []
     with contextlib.ExitStack() as stack:

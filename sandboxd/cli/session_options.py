@@ -149,8 +149,8 @@ def _sh(command: argparse.ArgumentParser) -> None:
     command.description = (
         "A shell for the place where a CI system takes one: runs SCRIPT by bash in the session "
         "that SANDBOXD_SESSION names, or in a new one that ends with it. Carries the files of "
-        "GITHUB_ENV, GITHUB_OUTPUT, GITHUB_PATH and GITHUB_STEP_SUMMARY in and out. See "
-        "docs/ci.md."
+        "GITHUB_ENV, GITHUB_OUTPUT, GITHUB_PATH, GITHUB_STATE and GITHUB_STEP_SUMMARY in and out, "
+        "and that of GITHUB_EVENT_PATH in. See docs/ci.md."
     )
     add = command.add_argument
     add("--session", metavar="NAME", help="the session (default: $SANDBOXD_SESSION)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import secrets
 import shlex
 import stat
 from typing import Any, BinaryIO
@@ -33,13 +32,11 @@ from .console.console_printer import ConsolePrinter
 from .console.program_input import source
 from .parent_watch import end_with_parent
 from .reporter import Reporter
-from .step.carried_files import ROOM, carry_in, carry_out
+from .step.carried_files import ROOM, SCRIPT, carry_in, carry_out, new_place
 from .step.ci_system import system_environment
 from .step.passed_on import directories, environment, inside_directories
 from .step.step_environment import CARRIED, READ_ONLY, step_variables
 from .workspace_place import place_of, use_workspace
-
-SCRIPT = "script"
 
 
 def main(args: argparse.Namespace) -> int:
@@ -98,7 +95,7 @@ class _Step:
         self._args, self._client, self._say = args, client, say
         self._session: str = facts["sessionId"]
         self._outside, self._inside, self._directory = place_of(facts, os.getcwd())
-        self._place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
+        self._place = new_place()
         self._files = files
 
     def run(self, script: bytes, environ: dict[str, str], turn: TurnWait | None) -> int:

@@ -27,7 +27,7 @@ def workspace_path(named: str) -> str:
 
 
 def use_workspace(config: dict[str, Any], named: str, say: Reporter) -> None:
-    """Let the session of `config` see the directory that the user has named as /home/work. A
+    """Let the session of `config` see, as /home/work, the directory that the user has named. A
     virtual folder in it needs a directory of its name there, which is made. Raises ConfigError."""
     config["workspace"] = path = workspace_path(named)
     with contextlib.suppress(OSError):  # the daemon says what is wrong

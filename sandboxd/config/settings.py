@@ -291,7 +291,7 @@ class Config:
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR
     cgroup: str = ""  # delegated, below /sys/fs/cgroup, for the runs; "": the daemon makes one
-    auth: str = ""  # or "keypair"; "none": no signatures; see docs/authentication.md
+    auth: str = "keypair"  # or "none": no signatures; see docs/authentication.md
     admin_groups: tuple[str, ...] = ()  # names or gids; their users are admins at a Unix socket
     rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
     metrics: str = METRICS  # the listener for Prometheus and health: HOST:PORT, unix:PATH, "": off

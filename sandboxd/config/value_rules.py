@@ -40,10 +40,10 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def one_of(key: str, *values: str, unset: str | None = None) -> Rule:
-    """The value is one of `values`; `unset`, the value of an absent key, is allowed too."""
+def one_of(key: str, *values: str) -> Rule:
+    """The value is one of `values`."""
     allowed = " or ".join(f'"{value}"' for value in values)
-    return Rule(key, allowed, lambda value: value in (*values, unset))
+    return Rule(key, allowed, lambda value: value in values)
 
 
 def at_least(key: str, bound: float, unit: str = "") -> Rule:
@@ -82,7 +82,7 @@ IMAGE_SIZE = f"between {SCRATCH_MIN // MIB} MiB and {SCRATCH_MAX // TIB} TiB, in
 IMAGE_INODES = f"between {INODES_MIN} and {INODES_MAX}"
 
 RULES = (
-    one_of("auth", "keypair", "none", unset=""),
+    one_of("auth", "keypair", "none"),
     one_of("log", *log.FORMS),
     one_of("log_level", *log.LEVELS),
     Rule("state_dir", "an absolute path", os.path.isabs),

@@ -3,7 +3,7 @@
 The inbox is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
 the files of other uploads are made a tree there (uploaded_tree.py).
 
-A directory of the staged tree that is new in the work directory gets there with all its content by
+A directory of the staged tree that is new in the workdir gets there with all its content by
 one rename. An existing directory is merged. An existing file or link changes places with the staged
 one (RENAME_EXCHANGE), so that the inbox then has the old one. When every move is done, directories
 get their modes and times: before, a directory without rights could not be moved back.
@@ -52,7 +52,7 @@ _OWN = 0o700
 
 
 def commit(home: int, inbox: int, tree: StagedTree) -> None:
-    """Move `tree` into place. Raises Refused and leaves the work directory as it was.
+    """Move `tree` into place. Raises Refused and leaves the workdir as it was.
 
     Files are tried again when programs write to the same names at the same time.
     """
@@ -231,7 +231,7 @@ def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int |
 
 @contextlib.contextmanager
 def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
-    """Descriptors of the directory of `name` in the work directory and in the inbox. Raises
+    """Descriptors of the directory of `name` in the workdir and in the inbox. Raises
     OSError."""
     present = look_in(home, name[:-1])
     try:

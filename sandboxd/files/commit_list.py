@@ -37,7 +37,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """A directory of the work directory when all moves are done. None: it stays as it is.
+    """A directory of the workdir when all moves are done. None: it stays as it is.
 
     `before` is the time of an existing directory, which the moves into it change.
     """

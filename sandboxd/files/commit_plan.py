@@ -1,6 +1,6 @@
 """The plan of a commit: the steps that move a staged tree to /home/work, and its refusals.
 
-A directory of the staged tree that is new in the work directory is one step; an existing one is
+A directory of the staged tree that is new in the workdir is one step; an existing one is
 merged, entry by entry. The plan changes nothing.
 """
 

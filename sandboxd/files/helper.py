@@ -5,7 +5,7 @@ uid, no capabilities, and a mount namespace with the session's scratch alone, wi
 serves the request that comes over its socket (wire/file_calls.py), and ends. The helper gets up to
 four descriptors and opens files below them only:
 
-    home     the work directory, which programs of the session may change meanwhile
+    home     the workdir, which programs of the session may change meanwhile
     inbox    an empty directory of the same mount that programs cannot see, below stage/
     uploads  for virtual folders: as the inbox, and it stays from one request to the next
     tmp      for sessions: the directory that programs see as /tmp

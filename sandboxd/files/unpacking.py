@@ -1,4 +1,4 @@
-"""The unpacking of an archive into the work directory: all of it, or nothing.
+"""The unpacking of an archive into the workdir: all of it, or nothing.
 
 The members are made in `inbox`, which programs cannot see, as a tree below "tree". Only when the
 archive has ended and every name has been checked does commit.py put that tree into place. Room

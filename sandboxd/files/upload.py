@@ -1,6 +1,6 @@
 """The uploads of one request: all its files, or none.
 
-Data goes to files in `inbox`, which programs cannot see. Only the commit changes the work directory
+Data goes to files in `inbox`, which programs cannot see. Only the commit changes the workdir
 (uploaded_tree.py). After the first error the helper reads and drops the rest of the request, so
 that the sender never blocks, and answers with the error at the commit. When the sender goes away
 before the commit, the helper removes all files of the request.

@@ -1,9 +1,9 @@
 """The files of an upload as a tree in the inbox, ready for the commit.
 
-All names are checked before anything is changed, against each other and against the work directory,
+All names are checked before anything is changed, against each other and against the workdir,
 so that a refusal has the words of an upload. A name may go through links that stay below
 /home/work; the tree has the names without links, since the commit follows none. An upload does not
-go into a virtual folder that is mounted in the work directory (the seed's rule).
+go into a virtual folder that is mounted in the workdir.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .paths import Name, absolute, colliding, relative, shown
 def commit_files(home: int, inbox: int, files: dict[Name, str]) -> None:
     """Move each file, a name in `inbox`, to its name below `home`: all of them, or none.
 
-    The caller empties the inbox afterwards. Raises Refused and leaves the work directory as it was,
+    The caller empties the inbox afterwards. Raises Refused and leaves the workdir as it was,
     or OSError for a failure of the helper itself.
     """
     collision = colliding(files)

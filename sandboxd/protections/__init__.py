@@ -17,7 +17,7 @@ KINDS = {
     "network": "reach anything but the run itself",
     "kernel": "make system calls that lead out, or that only attackers need",
     "exhaustion": "use up memory, processes, disk and time",
-    "leftovers": "outlive the run or the session",
+    "persistence": "outlive the run or the session",
 }
 """The kinds of attacks, and what an attacker would do."""
 

@@ -40,7 +40,7 @@ class QueueHost(Protocol):
         self, runs: Sequence[Run], replaced: Sequence[Run] = ()
     ) -> Awaitable[object]:
         """Number the runs, and record them in place of those `replaced`: both or neither, also
-        when the daemon is killed. When the result has come, both is on the disk."""
+        when the daemon is killed. When the result has come, both are on the disk."""
 
     def admit_run(self, run: Run) -> AbstractAsyncContextManager[StartedRun | None]:
         """The admission of a run, for the time that it goes on; entered when the run may begin.
@@ -94,7 +94,7 @@ class RunQueue:
         return self._queue.index(run) if run in self._queue else 0
 
     def resumes(self, id: str) -> bool:
-        """A request for the run `id` means one that is known, not a new one."""
+        """Whether a request for the run `id` goes on with a known run."""
         run = self._runs.get(id)
         return run is not None and run.resumable
 
@@ -141,7 +141,7 @@ class RunQueue:
         return run
 
     async def submit_own(self, plans: Iterable[tuple[str, Plan]]) -> None:
-        """Submit the session's own runs, before all others: all of them or none."""
+        """Submit the session's own runs, all or none; called before clients submit any."""
         async with self._submitting:
             if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
@@ -300,9 +300,9 @@ class RunQueue:
         return cleared
 
     async def interrupt(self, terminate: bool = False) -> None:
-        """SIGINT to the step that runs, or the end of its run by SIGTERM. If the active run waits
-        to be started it never is, by the next daemon neither. Raises Unavailable when it does not
-        leave the queue."""
+        """SIGINT to the step that runs, or the end of its run by SIGTERM. An active run
+        that waits to be started leaves the queue, and no later daemon starts it. Raises Unavailable
+        when it does not leave the queue."""
         if not (active := self.active):
             return
         if active.call_off():

@@ -53,7 +53,7 @@ class Run:
         self.number = number
         self.restored = number > 0
         self.other_boot = False  # recorded before the host was restarted
-        self.begun = False  # it is being started, or an earlier daemon was about to have it started
+        self.begun = False  # its start was requested, by this daemon or an earlier one
         self.durable: asyncio.Future[object] | None = None  # its record comes to the disk
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
@@ -248,7 +248,7 @@ class Run:
         return self._size
 
     def call_off(self) -> bool:
-        """Have it never started, if it waits to be started; whether it waits.
+        """Take the run out if it waits to be started; True if it did.
 
         Its calls end when the queue has forgotten it: the next daemon must not begin a run whose
         end a client knows."""

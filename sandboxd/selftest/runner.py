@@ -95,7 +95,7 @@ class AttackRunner:
             if attack.looks:
                 run.until(READY, attack.timeout)
                 breaches = self._look(attack, token, prints)
-                if attack.kind == "leftovers":
+                if attack.kind == "persistence":
                     return self._outcome(run, breaches, stdout=run.stdout + "\nheld\n"), prints
                 run.answer()
             run.until_end(attack.timeout + MARGIN_S)

@@ -29,7 +29,7 @@ TABLE_PART = 64 * 1024
 
 def clear() -> None:
     """Remove all IPC objects of the run. Raises StageError."""
-    with stage("leftovers"):
+    with stage("ipc"):
         os.chmod(SHM, 0o1777)  # programs of the owner may have taken their own rights away
         for path in filter(os.listdir, _mounted()):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -45,7 +45,7 @@ class Init:
         with the one descriptor in `fds`, if there is one, as standard error.
         `rlimits` are the resource limits that this step lowers."""
         message = {
-            "argv": [shell, "-c", command], "words": plain_command.words(shell, command, environ),
+            "argv": [shell, "-c", command], "words": plain_command.argv(shell, command, environ),
             "environ": environ, "terminal": terminal, "rlimits": list((rlimits or {}).items()),
         }  # fmt: skip
         messages.send(self.sock, message, fds)
@@ -125,13 +125,13 @@ def send_claim(run_init: Init, session: JailSession) -> None:
 
 
 def await_claim(
-    run_init: Init, refused: Mapping[int, str], open_sockets: Callable[[], int] = lambda: 0
+    run_init: Init, refused: Mapping[int, str], open_sockets: Callable[[], int]
 ) -> DeniedCalls:
     """Wait until the jail is complete and every restriction has been read back.
 
-    `refused` names the system calls that the shim refuses from now on, by number, and
-    `open_sockets` counts those of programs, see bounded_calls.py. Init tries one
-    of them, so the proof includes the shim's answer.
+    `refused` names the system calls that the shim refuses from now on, by number. Init tries one of
+    them, so the proof includes the shim's answer. `open_sockets` counts the sockets that programs
+    have open (bounded_calls.py).
     """
     answer, fds = run_init.receive_with_fds()
     if answer is not None and "prepared" in answer:

@@ -39,7 +39,7 @@ OWN = frozenset({
 _NAMES = frozenset({"ENV", "OLDPWD", "POSIXLY_CORRECT", "PWD", "SHELLOPTS", "SHLVL", "_"})
 
 
-def words(shell: str, command: str, environ: Mapping[str, str]) -> list[str]:
+def argv(shell: str, command: str, environ: Mapping[str, str]) -> list[str]:
     """The program and its arguments as the shell would execute them; none: it has to read the
     command. `environ` are the variables of the step."""
     if shell != SHELL or len(command) > LENGTH_MAX or not _PLAIN.fullmatch(command):

@@ -28,7 +28,7 @@ DESCRIPTORS_MAX = 8 + ATTACHMENTS_MAX
 """Descriptors of an order at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """The values of one run. The descriptors are the shim's own.
 

@@ -19,7 +19,16 @@ from ..model import Change, Outcome, Sender, Verdict, record
 from . import advice
 from .facts import WORKSPACE, StepFacts, StorageUse
 
-FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
+OF_KERNEL = (
+    "SIGSEGV",
+    "SIGBUS",
+    "SIGILL",
+    "SIGFPE",
+    "SIGTRAP",
+    "SIGSYS",
+    "SIGXFSZ",
+    "SIGPIPE",
+)
 """Signals that the kernel sends for an act of the program, at the moment of that act."""
 
 _OUTPUT_ERRORS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize"}
@@ -111,7 +120,7 @@ def _sender(facts: StepFacts) -> Sender | None:
         sender = facts.external_signals.get(os.WTERMSIG(facts.status))
         if sender:
             return sender
-    if facts.signal in FAULTS or (facts.oom and facts.signal == "SIGKILL"):
+    if facts.signal in OF_KERNEL or (facts.oom and facts.signal == "SIGKILL"):
         return "kernel"
     return "program"
 

@@ -9,8 +9,8 @@ job's time is spent with waiting for the disk, so there are several processes if
     process -> warden   {"result"}    in the order of the jobs; null: the job has failed
 
 A process closes the descriptors of a job once the job is done. It dies with the warden: the next
-one makes a slot again, and reclaims one again. While a disk hangs no process is free, and further
-jobs are done in children of their own.
+warden makes a slot again, and reclaims one again. While a disk hangs no process is free, and
+further jobs are done in children of their own.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ Requests to the helpers of virtual folders only:
     {"op": "append", "upload": ID, "file": P,  {"ok": true, "offset": N}, then for D* and
      "size": N}                                {"commit": true} once more, or a refusal
 
-upload   Nothing changes in the work directory before the commit. A socket that closes before the
+upload   Nothing changes in the workdir before the commit. A socket that closes before the
          commit aborts the upload. The answer comes after the commit, also if an earlier packet was
          refused.
 unpack   The data is a tar, unpacked below P. As an upload, it is put into place at the commit: as a
@@ -70,7 +70,7 @@ archive  The data of a part is an uncompressed tar. All paths are checked before
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most
          CREATED_MAX; names are relative to P, sorted.
 
-checkpoint  The work directory and /tmp are saved, and at each "restore" they become again as they
+checkpoint  The workdir and /tmp are saved, and at each "restore" they become again as they
          were saved. The checkpoint ends with the socket. See files/checkpoint.py.
 
 After a failure of its own behind {"ok": true}, the helper closes the socket without {"end": true}.

@@ -5,10 +5,10 @@ A command is a script, a verb a line:
     out TEXT, err TEXT    print a line
     flood N               print N characters
     sleep S               do nothing for a while; a signal ends it and the step with 130
-    await NAME            do nothing until this file is in the work directory
+    await NAME            do nothing until this file is in the workdir
     linger NAME           stay so long after the last step
     ask                   wait for input, print it
-    touch NAME            make a file in the work directory
+    touch NAME            make a file in the workdir
     environ, limits       print them as JSON
     stdin                 print the whole of standard input
     deafen                read no standard input any more

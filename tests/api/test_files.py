@@ -224,7 +224,7 @@ def test_a_long_listing_arrives_whole(server: Server, http: httpx.Client, sessio
 
 
 def _slot(server: Server, session: str) -> Path:
-    """The work directory of a session that has a file of its own."""
+    """The workdir of a session that has a file of its own."""
     upload(server.client, session, [(f"mark-{session}", b"")])
     (mark,) = server.base.glob(f"*/home/mark-{session}")
     mark.unlink()

@@ -111,7 +111,7 @@ class _Database:
 
 
 def checked(warden: _Sweeps) -> list[Leak]:
-    checks = Leaks(cast(WardenClient, warden), cast(Database, _Database()), Metrics())
+    checks = Leaks(cast(WardenClient, warden), cast(Database, _Database()), Metrics(), set, 60)
     reported: list[Leak] = asyncio.run(checks.check())["leaks"]
     return reported
 
@@ -141,7 +141,7 @@ def test_shorter_interval_of_a_reload_ends_the_pause_of_this_moment() -> None:
         ready.set()
         warden = _Sweeps({}, {})
         database = cast(Database, _Database())
-        checks = Leaks(cast(WardenClient, warden), database, Metrics(), every_s=1e9)
+        checks = Leaks(cast(WardenClient, warden), database, Metrics(), set, every_s=1e9)
         watch = asyncio.create_task(checks.watch(ready))
         while len(warden.reports) == 2:
             await asyncio.sleep(0)

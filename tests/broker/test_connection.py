@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from ..each_case import each_case
 from ..waiting import PATIENCE_S
 
 PATTERNS = (parse_pattern("slow.example:443"),)
-PERMISSION = Permission("s", "o", 1, "packages", PATTERNS, PATTERNS, connect_s=0.01)
+PERMISSION = Permission("s", "o", 1, "packages", PATTERNS, PATTERNS, connect_s=0.01, idle_s=300)
 
 
 def test_resolution_counts_until_its_own_end_and_not_until_the_time_limit(
@@ -62,7 +63,7 @@ def of(listener: socket.socket, name: str = "") -> Permission:
     """The permission for a host at this address."""
     port = listener.getsockname()[1]
     patterns = [parse_pattern(f"{host}:{port}") for host in ("127.0.0.1", name) if host]
-    return Permission("s", "o", 1, "packages", tuple(patterns), tuple(patterns))
+    return replace(PERMISSION, patterns=tuple(patterns), listed=tuple(patterns), connect_s=15)
 
 
 def served(permission: Permission, share: Share, request: bytes) -> tuple[str, bytes]:

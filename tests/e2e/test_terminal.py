@@ -67,12 +67,13 @@ def test_python_can_be_spoken_with(daemon: Daemon, session: Make) -> None:
         screen.until(">>> ")
         screen.type("import os; 6 * 7, os.isatty(0), os.get_terminal_size()\n")
         screen.until("(42, True, os.terminal_size(columns=80, lines=24))")
-        screen.type("while True: pass\n\n")
-        time.sleep(0.3)
+        screen.type("for _ in [print('lo' 'op')]:\n while True: pass\n\n")
+        screen.until("loop")
         screen.type(b"\x03")
         screen.until("KeyboardInterrupt")
+        screen.type("'re' 'ady'\n")
+        screen.until("'ready'")
         screen.until(">>> ")
-        time.sleep(0.2)  # it reads lines only now; Ctrl-D means the end only to who does
         screen.type(b"\x04")
         screen.until(PROMPT)
 

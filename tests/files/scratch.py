@@ -175,7 +175,7 @@ class Scratch:
         return os.listdir(self.stage)
 
     def tree(self) -> dict[str, bytes]:
-        """All of the work directory: files with their content, the others with their kind."""
+        """All of the workdir: files with their content, the others with their kind."""
         contents: dict[str, bytes] = {}
         for folder, folders, files in os.walk(self.home):
             for name in folders + files:

@@ -1,4 +1,4 @@
-"""Archives into the work directory: all that a tree has arrives, and arrives as a whole."""
+"""Archives into the workdir: all that a tree has arrives, and arrives as a whole."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 from hypothesis import strategies as st
 
-from sandboxd.shim.plain_command import LENGTH_MAX, OWN, SHELL, executable, words
+from sandboxd.shim.plain_command import LENGTH_MAX, OWN, SHELL, argv, executable
 
 from ..each_case import each_case
 
@@ -22,8 +22,8 @@ from ..each_case import each_case
         ("env A=1 ./x", ["env", "A=1", "./x"]),
     ],
 )  # fmt: skip
-def test_plain_command_is_its_words(command: str, expected: list[str]) -> None:
-    assert words(SHELL, command, {"HOME": "/home/work"}) == expected
+def test_plain_command_is_its_argv(command: str, expected: list[str]) -> None:
+    assert argv(SHELL, command, {"HOME": "/home/work"}) == expected
 
 
 @each_case(
@@ -37,23 +37,23 @@ def test_plain_command_is_its_words(command: str, expected: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_command_with_anything_of_the_shell_is_left_to_it(command: str) -> None:
-    assert words(SHELL, command, {}) == []
+    assert argv(SHELL, command, {}) == []
 
 
 @each_case("name", ["BASH_ENV", "BASH_FUNC_ls%%", "SHELLOPTS", "PWD", "SHLVL", "_", "ENV"])
 def test_variable_that_the_shell_reads_or_changes_leaves_the_command_to_it(name: str) -> None:
-    assert words(SHELL, "./x", {name: "1"}) == []
+    assert argv(SHELL, "./x", {name: "1"}) == []
 
 
 def test_command_of_another_shell_is_left_to_it() -> None:
-    assert words("/bin/sh", "./x", {}) == []
+    assert argv("/bin/sh", "./x", {}) == []
 
 
 def test_each_word_of_the_shells_own_is_known() -> None:
     listed = subprocess.run([SHELL, "-c", "compgen -bk"], check=True, capture_output=True)
-    plain = {word for word in listed.stdout.decode().split() if words(SHELL, word, {})}
+    plain = {word for word in listed.stdout.decode().split() if argv(SHELL, word, {})}
     assert plain == set()
-    assert {word for word in OWN if words(SHELL, word, {})} == set()
+    assert {word for word in OWN if argv(SHELL, word, {})} == set()
 
 
 ALPHABET = "ab.1/_-+:,@%=~{}[]()$`'\"\\|&;<>*?#! \t\n^é"
@@ -63,7 +63,7 @@ ALPHABET = "ab.1/_-+:,@%=~{}[]()$`'\"\\|&;<>*?#! \t\n^é"
 def test_words_are_those_that_the_shell_passes_on(parts: list[str]) -> None:
     """The shell prints the words, and nothing else happens."""
     command = "./print-words " + " ".join(parts)
-    if expected := words(SHELL, command, {}):
+    if expected := argv(SHELL, command, {}):
         function = 'command_not_found_handle() { printf "%s\\n" "$@"; }; '
         text = function + command.replace("./print-words", "print-words", 1)
         shell = subprocess.run([SHELL, "-c", text], check=True, capture_output=True, env={})

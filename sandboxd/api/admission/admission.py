@@ -30,7 +30,8 @@ NOTICE_S = 1.0
 """A run that has waited longer gets a notice when it begins."""
 
 AdmissionMode = Literal["in turn", "at once", "goes on"]
-"""How a run is admitted: it waits for its turn; at once or not at all; it goes on since before."""
+"""How a run is admitted: it waits for its turn; at once or not at all; an earlier daemon has begun
+it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,7 @@ class Admission:
         """Raise RateLimited when an owner, of whom so many wait, may not have one more wait."""
         most = self.config.admission.owner.waiting
         if queued >= most:
-            raise RateLimited(f"{queued} of your {kind} wait already, and no more than {most} may")
+            raise RateLimited(f"{queued} of your {kind} wait already; at most {most} may wait")
 
 
 def run_amount(plan: Plan) -> Amount:

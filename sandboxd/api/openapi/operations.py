@@ -49,7 +49,7 @@ def shapes_of(route: Route, response: ResponseSpec) -> tuple[Any, ...]:
     return get_args(returned)
 
 
-def words(route: Route) -> tuple[str, str]:
+def summary_and_description(route: Route) -> tuple[str, str]:
     """A line about a route, and the rest of the text; from the docstring of its handler."""
     text = inspect.cleandoc(route.handler.__doc__ or "")
     text = _RAISES.sub("", _SUBJECT.sub("", text, count=1))
@@ -76,7 +76,7 @@ def refusals(route: Route) -> list[int]:
 
 def operation(route: Route, method: str, schemas: Schemas) -> Schema:
     """The operation of one method."""
-    summary, description = words(route)
+    summary, description = summary_and_description(route)
     result: Schema = {
         "operationId": "_".join([method.lower(), *re.findall(r"[\w-]+", route.path)]),
         "summary": summary,
@@ -95,7 +95,7 @@ def operation(route: Route, method: str, schemas: Schemas) -> Schema:
 def websocket(route: Route) -> Schema:
     """The text about a WebSocket, for which OpenAPI has no operations."""
     assert route.methods == WEBSOCKET
-    summary, description = words(route)
+    summary, description = summary_and_description(route)
     keys = ", ".join(route.takes.__struct_fields__)
     frames = f"```text\n{route.frames.strip()}\n```" if route.frames else ""
     parts = [description, frames, f"Parameters of the query: {keys}." if keys else ""]
@@ -199,7 +199,7 @@ def _responses(route: Route, schemas: Schemas) -> Schema:
         if str(response.status) in responses:  # a report on health may have the status of a refusal
             content |= refusal(response.status)["content"]
         responses[str(response.status)] = {
-            "description": response.meaning or words(route)[0],
+            "description": response.meaning or summary_and_description(route)[0],
             "headers": _headers(HEADERS | dict(response.headers)),
             **({"content": content} if content else {}),
         }

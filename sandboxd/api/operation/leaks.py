@@ -53,8 +53,8 @@ class Leaks:
         warden: WardenClient,
         database: Database,
         metrics: Metrics,
-        unrecorded: Callable[[], set[str]] = set,
-        every_s: float = 60.0,
+        unrecorded: Callable[[], set[str]],
+        every_s: float,
     ) -> None:
         """`unrecorded` gives the UUIDs of the sessions without a row at this moment; `every_s` is
         the time from one sweep to the next."""

@@ -44,7 +44,7 @@ Attend = Callable[[Coroutine[Any, Any, bool]], Awaitable[bool]]
 class Creation:
     """Creates the sessions of one daemon.
 
-    leasing  the UUIDs of the sessions that may have a slot already, and nobody knows yet
+    leasing  the UUIDs of the sessions that may have a slot already, and that no client knows yet
     """
 
     def __init__(self, services: Services, index: SessionIndex, destruction: Destruction) -> None:
@@ -149,7 +149,7 @@ class Creation:
 
     async def _prepare(self, wanted: SessionRow, wait_s: float) -> SessionRow:
         """The row of a new session, RUNNING in a slot of its own. It is written once: before, the
-        session is known to nobody, and the next daemon removes a slot of which no row tells."""
+        session is known to nobody, and the next daemon removes a slot that no row names."""
         services = self._services
         await services.deferred.settle()
         for kind in ("enqueued", "scheduled", "preparing"):

@@ -55,7 +55,7 @@ class Destruction:
         next start loses it with its slot."""
         row, now = session.row, time.time()
         with contextlib.suppress(sqlite3.Error):
-            if not session.ephemeral:  # a loss of power before the end is one before the request
+            if not session.ephemeral:  # after a loss of power it lives on, as if not asked to end
                 return await self._services.database.write(
                     table.move, row, "TERMINATING", now, status_info=reason
                 )
@@ -87,7 +87,7 @@ class Destruction:
 
     async def _record_end(self, session: Session, log: str | None) -> None:
         """Write the last row. The slot is freed meanwhile: if this daemon is killed before, the
-        next one removes a slot of which no row tells."""
+        next one removes a slot that no row names."""
         if not session.ephemeral:
             keep = self._services.config.sessions.ended_kept
             await self._services.deferred.write(table.ended, session.row, time.time(), keep, log)

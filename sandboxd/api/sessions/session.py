@@ -75,7 +75,7 @@ class Session:
         self._services = services
         self._records = (EphemeralRecords if ephemeral else RunRecords)(row.id, services)
         self.inputs = WaitingInputs(services.bodies, row.owner)
-        self._accounting = asyncio.Lock()
+        self._accounting_lock = asyncio.Lock()
 
     # -- state
 
@@ -293,7 +293,7 @@ class Session:
     async def _account(self, run: Run) -> None:
         if self.is_terminating:
             return
-        async with self._accounting:
+        async with self._accounting_lock:
             self._services.accounting.run_over(self.row, run, time.time())
             changes = lifecycle.after(self.row, run, time.time())
             self.runs.add_notice(changes.get("status_info", ""))
@@ -315,7 +315,7 @@ class Session:
     async def accounted(self) -> None:
         """Wait until every run whose end a client knows is accounted for in the row."""
         await self.runs.settled()
-        async with self._accounting:
+        async with self._accounting_lock:
             pass
 
     async def forget_runs(self, runs: Sequence[Run]) -> None:

@@ -48,18 +48,18 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="sandboxd_api", registry=registry)
         self.requests = Counter(
-            "sandboxd_http_requests", "Requests answered", ["method", "route", "status"],
+            "sandboxd_http_requests", "Requests with a response", ["method", "route", "status"],
             registry=registry,
         )  # fmt: skip
         self.request_seconds = Histogram(
-            "sandboxd_http_request_seconds", "From a request's head to the end of its answer",
+            "sandboxd_http_request_seconds", "From a request's head to the end of its response",
             ["method", "route"], buckets=_FAST, registry=registry,
         )  # fmt: skip
         self.received = _counter(self, "http_received_bytes", "Bytes of request bodies")
-        self.sent = _counter(self, "http_sent_bytes", "Bytes of answers' bodies")
+        self.sent = _counter(self, "http_sent_bytes", "Bytes of response bodies")
         self.rate_limited = _counter(self, "http_rate_limited", "Requests over a keypair's rate")
         self.denied = _counter(self, "http_denied", "Requests for what the caller may not have")
-        self.cut = _counter(self, "http_cut_answers", "Answers broken off by our own failure")
+        self.cut = _counter(self, "http_cut_answers", "Responses broken off by our own error")
         self.runs = Counter(
             "sandboxd_runs", "Runs that are over, by what became of them",
             ["outcome", "limit", "runtime"], registry=registry,

@@ -226,7 +226,7 @@ def with_query(path: str, params: Parameters | None) -> str:
 
 
 def raise_for(response: httpx.Response) -> None:
-    """Raise the exception for a problem document (RFC 7807)."""
+    """Raise the exception for a problem document (RFC 9457)."""
     if not response.is_error:
         return
     try:
@@ -234,7 +234,7 @@ def raise_for(response: httpx.Response) -> None:
     except ValueError:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
-    text = words(text, problem.get("data"))
+    text = refusal_text(text, problem.get("data"))
     kind = PROBLEMS.get(str(problem.get("type", "")).rpartition("/")[2])
     if kind:
         raise kind(text)
@@ -246,7 +246,7 @@ def raise_for(response: httpx.Response) -> None:
     raise Refused(text, problem.get("data"))
 
 
-def words(text: str, data: Any) -> str:
+def refusal_text(text: str, data: Any) -> str:
     """A refusal in words of the command line: its text, and the fields that are wrong."""
     text = _LIMIT.sub(r"--limit \1=VALUE", text)
     text = _NO_FOLDER.sub(

@@ -21,7 +21,7 @@ SILENCE_S = 60.0
 
 def hold(client: Client, session: str) -> None:
     """Hold the session for as long as this process lives. Raises NotFound when the session has
-    ended before, and what the daemon answers else."""
+    ended before, and any other refusal of the daemon."""
     holder = _Holder(client, session)
     holder.start()
     holder.first.wait()

@@ -26,7 +26,7 @@ from ...errors import (
 from ..options import PRIVATE
 from ..reporter import Reporter
 from ..session_variables import variables
-from .client import Client, ConnectionLost, words
+from .client import Client, ConnectionLost, refusal_text
 from .daemon_socket import find_daemon
 from .endpoint import is_endpoint
 from .holder import hold
@@ -106,7 +106,7 @@ def _check(config: dict[str, dict[str, Any]]) -> None:
         requested_limits.fields(config["resources"], config["resource_opts"])
         variables.checked(config["environ"], "config.environ")
     except Invalid as error:
-        raise ConfigError(words(str(error), error.data)) from None
+        raise ConfigError(refusal_text(str(error), error.data)) from None
 
 
 def step_seconds(option: str, value: float) -> float:

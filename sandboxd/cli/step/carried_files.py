@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import secrets
 import shlex
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -19,11 +20,19 @@ from ...errors import ConfigError, Invalid, Unavailable
 from ...files.tar_reader import TarReader
 from ..connection.client import Client
 
+SCRIPT = "script"
+"""The name of the script among the files."""
+
 ROOM = 1 << 20
 """Bytes of all files together, in each direction."""
 
 WAIT_S = 3600.0
 """Seconds for a run that carries files: it may wait for its turn."""
+
+
+def new_place() -> str:
+    """A directory in a session for the files of one step; no other step has the same."""
+    return f"/tmp/.sandboxd-{secrets.token_hex(8)}"
 
 
 def carry_in(client: Client, session: str, place: str, files: Mapping[str, bytes]) -> None:
@@ -56,6 +65,11 @@ def carry_out(client: Client, session: str, place: str, names: Iterable[str]) ->
                 contents[member.name] = b"".join(iter(lambda: reader.content(ROOM), b""))
                 room -= member.size
     return contents
+
+
+def remove(client: Client, session: str, place: str) -> None:
+    """Remove the directory `place`."""
+    _run(client, session, f"rm -rf {shlex.quote(place)} 2>/dev/null; true")
 
 
 def _run(client: Client, session: str, command: str, stdin: str = "") -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..attack import of
 
-_attack = of("leftovers", looks="nothing")
+_attack = of("persistence", looks="nothing")
 
 _DEAF = """
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

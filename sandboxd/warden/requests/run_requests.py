@@ -25,8 +25,8 @@ from .replies import Result
 RUNS_MAX = 256
 """Runs of a slot that have a directory; the api keeps fewer."""
 
-NONE = -1
-"""The descriptors that a shim with a jail of the session needs no more."""
+NO_DESCRIPTOR = -1
+"""In place of workdir and tmp, which only a shim without a jail of the session gets."""
 
 INIT_LIMITS = ("cpus", "shm", "nofile", "fsize", "pids", "stack")
 """The limits that are part of the jail, or that init has for all steps. A run with others gets
@@ -78,11 +78,13 @@ class RunRequests:
             followers = run_directory.followers(path, files)
             undo.callback(messages.close_all, followers)
             spec = RunSpec(
-                slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
-                files.console, files.journal, files.listener, files.reader,
-                leased.uid_lease.fileno(), stdin, terminal, interactive, shell, limited, environ,
-                bounds, resources.tied, self._may_stay(leased, terminal),
-                leased.network is not None,
+                slot=slot, run=run, uid=leased.uid, gid=leased.gid, runtime=runtime,
+                group=Group({}), workdir=NO_DESCRIPTOR, tmp=NO_DESCRIPTOR, folders=(),
+                console=files.console, journal=files.journal, listener=files.listener,
+                reader=files.reader, uid_lease=leased.uid_lease.fileno(), stdin=stdin,
+                terminal=terminal, interactive=interactive, shell=shell, steps=limited,
+                environ=environ, bounds=bounds, tied=resources.tied,
+                stays=self._may_stay(leased, terminal), network=leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             worker = Worker(shim.pid, leased, run, group, shim.pidfd, terminal)

@@ -1,4 +1,4 @@
-"""Workspaces: directories of the host that sessions see in their work directory.
+"""Workspaces: directories of the host that sessions see in their workdir.
 
 A workspace is below one of [workspaces] paths and belongs to the user who creates the session, over
 a Unix socket. Programs see it through an idmapped mount (jail/idmap.py): the files of that user and
