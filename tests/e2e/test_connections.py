@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 
@@ -35,13 +36,15 @@ time.sleep(seconds)
 with open("/proc/sys/net/ipv4/tcp_max_tw_buckets") as file:
     print("at the end", file.read(), end="", flush=True)
 """
-HELD_S = 15
+HELD_S = 60
+LIMITS = {"exec": {"wall_s": 90}}
 
 
-def program(how: str, number: int, seconds: int) -> dict[str, str]:
+def program(how: str, number: int, seconds: int) -> dict[str, Any]:
     return {
         "clean": f"cat > connect.py <<'E'\n{PROGRAM}\nE",
         "exec": f"exec /usr/bin/python3 connect.py {how} {number} {seconds}",
+        "limits": LIMITS,
     }
 
 

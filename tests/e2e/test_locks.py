@@ -6,6 +6,7 @@ Each program makes 150,000 locks, 30 MB of the kernel's memory, and holds them f
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 
@@ -24,7 +25,8 @@ print("held", flush=True)
 time.sleep(seconds)
 print("at the end", flush=True)
 """
-HELD_S = 15
+HELD_S = 60
+LIMITS = {"exec": {"wall_s": 90}}
 
 HIDING = """
 import fcntl, os, struct, sys, time
@@ -50,10 +52,11 @@ print("at the end", flush=True)
 """Forty such processes have more descriptors than the first count looks at."""
 
 
-def program(files: int, locks: int, seconds: int) -> dict[str, str]:
+def program(files: int, locks: int, seconds: int) -> dict[str, Any]:
     return {
         "clean": f"cat > hold.py <<'E'\n{PROGRAM}\nE",
         "exec": f"exec /usr/bin/python3 hold.py {files} {locks} {seconds}",
+        "limits": LIMITS,
     }
 
 
@@ -73,10 +76,11 @@ def test_run_that_holds_as_many_as_it_may_goes_on(http: httpx.Client, session: M
     assert outcome.text("stdout").endswith("at the end\n")
 
 
-def hiding(processes: int, locks: int, seconds: int) -> dict[str, str]:
+def hiding(processes: int, locks: int, seconds: int) -> dict[str, Any]:
     return {
         "clean": f"cat > hide.py <<'E'\n{HIDING}\nE",
         "exec": f"exec /usr/bin/python3 hide.py {processes} {locks} {seconds}",
+        "limits": LIMITS,
     }
 
 
