@@ -114,6 +114,7 @@ class Follower:
         self.over, self.awaits_input = True, False
         self.ended.set()
         self._news()
+        await asyncio.sleep(0)  # the answer that waits goes first, and then what follows the run
 
     async def _receive(self) -> dict[str, Any] | None:
         """The shim's newest answer; None at the end of the socket.

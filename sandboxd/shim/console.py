@@ -19,6 +19,7 @@ import time
 
 from ..model import Limits
 from ..spool import NOTICE, STDERR, STDOUT, ConsoleWriter, Splitter
+from ..wire import messages
 from .output_rate import OutputRate
 from .stdin import buffered
 
@@ -55,6 +56,7 @@ class ConsoleCopier:
         self._selector = selector
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
+        self._ends: list[int] = []
         self._paused: dict[int, float] = {}
         self._held_until = 0.0
         self._rate = OutputRate(FREE, RATE, LEAST)
@@ -92,13 +94,14 @@ class ConsoleCopier:
 
     def attach(self, limits: Limits) -> tuple[int, int]:
         """Begin a step with these limits. Returns the writing ends of its pipes for standard output
-        and standard error."""
+        and standard error, which stay the copier's: else the end of the program would wake the
+        shim by each of them, and then by the message of init."""
         self._begin(limits)
         return self._pipe(STDOUT), self._pipe(STDERR)
 
     def attach_terminal(self, limits: Limits, terminal: int) -> int:
         """Begin a step whose standard output comes through the descriptor `terminal`, which becomes
-        the copier's own. Returns the writing end of the pipe for standard error."""
+        the copier's own. Returns the writing end of the pipe for standard error, as `attach`."""
         self._begin(limits)
         self._terminal = terminal
         self._watch(terminal, STDOUT)
@@ -116,6 +119,7 @@ class ConsoleCopier:
         fd, end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(fd, False)
         self._watch(fd, stream)
+        self._ends.append(end)
         return end
 
     def _watch(self, fd: int, stream: int) -> None:
@@ -204,6 +208,8 @@ class ConsoleCopier:
                 left -= size
             if fd in self._open:
                 self._close(fd)
+        messages.close_all(self._ends)
+        self._ends.clear()
 
 
 def _read_terminal(fd: int) -> bytes:

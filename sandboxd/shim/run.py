@@ -26,7 +26,6 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from ..wire import messages
 from . import advice, control_requests, environment, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
@@ -221,7 +220,6 @@ class RunExecution:
             self.stdin = terminal
             self.input.begin(terminal, True)
             self.init.start(shell, command, environ, [err], terminal.path, rlimits_below)
-            os.close(err)
             return
         out, err = self.console.attach(step.limits)
         if self.spec.stdin is None:
@@ -234,7 +232,7 @@ class RunExecution:
         else:
             stdin = os.open("/dev/null", os.O_RDONLY)
         self.init.start(shell, command, environ, [stdin, out, err], rlimits=rlimits_below)
-        messages.close_all([stdin, out, err])
+        os.close(stdin)
 
     def _serve_until_end(self, before: Counters) -> None:
         """Serve all descriptors until the step is over or reaches a limit."""

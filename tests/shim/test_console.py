@@ -52,8 +52,6 @@ class Program:
 
     def close(self) -> None:
         """The end of the step."""
-        os.close(self.out)
-        os.close(self.err)
         self.copier.drain()
         self.selector.close()
 

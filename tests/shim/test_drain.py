@@ -20,7 +20,7 @@ def test_pipe_that_another_run_goes_on_to_write_does_not_hold_up_the_end(
     faster than it is read."""
     spool = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
     console = ConsoleCopier(selectors.DefaultSelector(), ConsoleWriter(spool, 1 << 20, 1 << 20))
-    out, err = console.attach(STEP_LIMITS)
+    out, _ = console.attach(STEP_LIMITS)
     piece = b"x" * CHUNK
     os.write(out, piece)
     copy, copied = console._copy, 0
@@ -37,5 +37,4 @@ def test_pipe_that_another_run_goes_on_to_write_does_not_hold_up_the_end(
     monkeypatch.setattr(console, "_copy", filled_again)
     console.drain()
     assert console.received[STDOUT] == CHUNK
-    for fd in (out, err, spool):
-        os.close(fd)
+    os.close(spool)

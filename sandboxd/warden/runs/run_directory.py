@@ -77,7 +77,8 @@ def note(path: str, group: Group) -> None:
         fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, data, 0)
-            os.ftruncate(fd, len(data))  # not before: the block of an earlier run serves this one
+            if os.fstat(fd).st_size > len(data):  # the block of an earlier run serves this one
+                os.ftruncate(fd, len(data))
         finally:
             os.close(fd)
 
@@ -91,8 +92,7 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
         else:
             os.mkdir(path, 0o700)
             for name in _FILES:
-                os.close(os.open(f"{path}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
-                _reserve(path, name)
+                _begin_file(path, name)
         if (cursor := cursor_files.begin(path)) is not None:
             stack.callback(os.close, cursor)
         # Not O_TRUNC, which would free the room that a file has (ftruncate(2)).
@@ -117,13 +117,17 @@ def make_empty(path: str) -> None:
             os.close(os.open(f"{path}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _reserve(path: str, name: str) -> None:
-    """Take the room of a file on the disk, where the file system can, without making it longer."""
-    if name not in _ROOM:
-        return
-    fd = os.open(f"{path}/{name}", os.O_RDWR | os.O_CLOEXEC)
+def _begin_file(path: str, name: str) -> None:
+    """Make or empty a file, and take its room on the disk, where the file system can, without
+    making it longer."""
+    fd = os.open(f"{path}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, _ROOM[name])
+        if os.fstat(fd).st_size:
+            # By a descriptor: after truncate(2) of a path, ext4 would write the file to the disk
+            # when the shim of the next run closes it (auto_da_alloc in ext4(5)).
+            os.ftruncate(fd, 0)
+        if name in _ROOM:
+            syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, _ROOM[name])
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
@@ -217,8 +221,7 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
                 raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
             for name in _FILES:
                 if os.path.getsize(f"{path}/{name}"):  # else it has its room already
-                    os.truncate(f"{path}/{name}", 0)
-                    _reserve(path, name)
+                    _begin_file(path, name)
             note(path, Group({}))
             os.unlink(f"{path}/control")
         except (OSError, StageError):
