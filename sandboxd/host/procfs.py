@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator
 
+_PIECE = 1 << 16
+
 
 def pids() -> list[int]:
     """The processes of this moment."""
@@ -78,14 +80,28 @@ def read(path: str) -> str:
     return _bytes(path).decode("utf-8", "surrogateescape")
 
 
+def beginning(path: str, limit: int) -> tuple[str, int]:
+    """The first `limit` bytes of a file of /proc, and the size of the whole. Raises OSError."""
+    pieces, size = list[bytes](), 0
+    for piece in _pieces(path):
+        if size < limit:
+            pieces.append(piece[: limit - size])
+        size += len(piece)
+    return b"".join(pieces).decode("utf-8", "replace"), size
+
+
 def _bytes(path: str, limit: int = -1) -> bytes:
-    fd, data = os.open(path, os.O_RDONLY | os.O_CLOEXEC), b""
+    return b"".join(_pieces(path, limit))
+
+
+def _pieces(path: str, limit: int = -1) -> Iterator[bytes]:
+    fd, size = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
     try:
-        while piece := os.read(fd, 1 << 16 if limit < 0 else limit - len(data)):
-            data += piece
+        while piece := os.read(fd, _PIECE if limit < 0 else limit - size):
+            yield piece
+            size += len(piece)
     finally:
         os.close(fd)
-    return data
 
 
 def write(path: str, value: str) -> None:

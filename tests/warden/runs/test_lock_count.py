@@ -210,3 +210,24 @@ def test_locks_with_a_long_description_take_as_many_units_as_it_takes_the_kernel
     program = "fd = memory()\nfor at in range(500): lock(fd, at)"
     with holding(f"{program}\nfor _ in range(200): os.dup(fd)") as pid, group(pid) as directory:
         assert lock_count.count_locks({"1.1": directory}, 2000)["unclear"] == ["1.1"]
+
+
+EPOLL = """
+import select
+epoll, copied = select.epoll(), os.eventfd(0)
+for at in range(500, 900):
+    epoll.register(os.dup2(copied, at))
+fcntl.flock(epoll, fcntl.LOCK_EX)
+"""
+
+
+def test_epoll_with_very_many_registrations_costs_a_count_units_and_hides_no_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "_TEXT_MAX", 4096)
+    with holding(EPOLL) as pid:
+        sizes = [len(text) for text, _ in lock_count._texts(pid, pid)]
+        assert max(sizes) == 4096, "no more is in memory"
+        units = {inode: units for units, inode, _ in lock_count._table(pid, pid)}
+        assert units[lock_count.anonymous_inode()] >= 400 * 64 // lock_count._UNIT
+        assert number_of(pid) == 1
