@@ -45,15 +45,14 @@ _UTIME, _STIME = 11, 12
 
 
 def count_locks(groups: dict[str, str], most: int) -> dict[str, Any]:
-    """`over`: runs of which more locks are seen than a run may hold, with their number; the first
-    one ends the count. `unclear`: runs of which not all was seen after `most` units (turns.py).
+    """`over`: runs of which more locks are seen than a run may hold, with their number. `unclear`:
+    runs of which not all was seen after `most` units (turns.py).
 
     `groups` has the directory of a cgroup of each run, by the name of the group.
     """
     inode = anonymous_inode()
     runs = {name: _RunLocks(directory, inode) for name, directory in groups.items()}
-    looks = {name: run.look() for name, run in runs.items()}
-    unfinished = take_turns(looks, most, lambda: any(run.is_over for run in runs.values()))
+    unfinished = take_turns({name: run.look() for name, run in runs.items()}, most)
     over = {
         name: run.locks for name, run in runs.items() if run.is_over or name in unfinished.excessive
     }

@@ -7,7 +7,8 @@ back. A question to the shim for each such call would make programs slow. So run
                     SOON_S later where it has grown fast. One number is read, whatever programs do.
     a step more     a background job counts what each run has (lock_count.py, connection_count.py)
     over a bound    a run that has more is over its limit: its shim kills the step, and the verdict
-                    names the limit. A shim that does not is killed with its run.
+                    names the limit. A shim that does not is killed with its run. The count goes on,
+                    or one run after the other would keep others from being counted.
     unclear         a count ends after a bounded number of descriptors. Runs that have more are
                     counted again and at length, and held while the memory grows (unclear_runs.py).
                     Other counts go on beside that.
@@ -169,7 +170,7 @@ class RunWatch(ABC):
         self._unclear.remain(list(runs.values()))
         self._unclear.hold_if_growing(size)
         if self._unclear and self._may_count(True, now):
-            names = [name for name, worker in runs.items() if self._unclear.has(worker)]
+            names = [worker.group.name for worker in self._unclear.workers if worker.group]
             self._count(_Count(runs, names, now, size, True), self._unclear.most)
 
     def _may_count(self, at_length: bool, now: float) -> bool:
@@ -214,10 +215,9 @@ class RunWatch(ABC):
         rest = {*over, *unclear}
         clear = [runs[name] for name in count.names if name in runs and name not in rest]
         self._unclear.drop([*clear, *(runs[name] for name in over if name in runs)])
-        if not over:  # else the count has ended with that
-            if count.at_length:
-                self._unclear.raise_bound()
-            self._unclear.add(unclear.values(), count.size)
+        if count.at_length:
+            self._unclear.raise_bound()
+        self._unclear.add(unclear.values(), count.size)
         self._set_times(count, now, bool(over))
         self._ending = [
             one
@@ -232,7 +232,8 @@ class RunWatch(ABC):
         """Set the times of the next look and the next count."""
         self._next_at[count.at_length] = now
         if is_any_over:
-            self._next_at[count.at_length] = self._look_at = now + SOON_S
+            self._next_at[count.at_length] = now + min(max(SOON_S, now - count.began), RETRY_S)
+            self._look_at = now + SOON_S
         elif not count.at_length:
             if count.size - self._base < STEP:  # it was urgent without growth
                 self._next_at[False] = now + RETRY_S

@@ -25,7 +25,7 @@ HOLD_AT = 8 << 20
 """Growth of the kernel's memory since the count began that has the runs held."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Unclear:
     worker: Worker
     hold: CpuHold | None = None
@@ -47,14 +47,16 @@ class UnclearRuns:
 
     @property
     def workers(self) -> list[Worker]:
-        """The workers of these runs."""
+        """The workers of these runs, in the order in which they are counted."""
         return [one.worker for one in self._runs]
 
     def add(self, workers: Iterable[Worker], size: int) -> None:
-        """Take runs whose count began when the kernel's memory had this `size`."""
+        """Take runs whose count began when the kernel's memory had this `size`. They come behind
+        the others of the list, in this order, also those that are on it already."""
         if not self._runs:
             self._size, self.most = size, GROWTH * UNITS
-        self._runs += [_Unclear(worker) for worker in workers if not self.has(worker)]
+        last = [self._entry(worker) or _Unclear(worker) for worker in workers]
+        self._runs = [one for one in self._runs if one not in last] + last
 
     def has(self, worker: Worker) -> bool:
         """The run is on the list."""
@@ -83,6 +85,9 @@ class UnclearRuns:
     def close(self) -> None:
         """End all holds, and have no runs any more."""
         self._drop(lambda _: True)
+
+    def _entry(self, worker: Worker) -> _Unclear | None:
+        return next((one for one in self._runs if one.worker.is_same_run(worker)), None)
 
     def _drop(self, is_dropped: Callable[[Worker], bool]) -> None:
         for one in self._runs:

@@ -161,6 +161,21 @@ def test_busy_process_is_looked_at_before_idle_ones_with_many_open_files(
     assert looked[0] == pid
 
 
+def test_run_over_its_limit_does_not_keep_another_one_from_being_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    large = f"{MANY_LOCKS}\nlock(last, 9)"
+    with (
+        holding(MANY_LOCKS) as sacrifice, holding(f"{COPIES}\n{large}") as pid,
+        group(sacrifice) as one, group(pid) as other,
+    ):  # fmt: skip
+        groups = {"1.1": one, "2.1": other}
+        assert over(groups) == {"1.1": 9, "2.1": 10}
+        cut_off = lock_count.count_locks(groups, 2000)
+    assert cut_off == {"over": {"1.1": 9}, "unclear": ["2.1"]}
+
+
 COPIES = "copied = memory()\nfor _ in range(3000): os.dup(copied)"
 MANY_LOCKS = "last = memory()\nfor at in range(9): lock(last, at)"
 

@@ -148,6 +148,15 @@ def test_run_over_the_limit_is_ended_by_its_shim(
     assert world.look() == 2, "the memory is as it was: the run must be counted again"
 
 
+def test_runs_over_their_limit_do_not_have_the_warden_count_all_the_time(world: World) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.clock.now += 0.4
+    world.answer({"7.3": 123456})
+    assert world.look(run_watch.SOON_S) == world.look(run_watch.SOON_S) == 1
+    assert world.look(0.4) == 2
+
+
 def test_run_whose_shim_does_not_end_it_is_killed(world: World) -> None:
     world.memory.size = STEP
     for number, after_s in enumerate((LOOK_S, LOOK_S, run_watch.END_S + 1)):

@@ -11,8 +11,15 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold, end_left
 from sandboxd.warden.runs.run_watch import STEP, URGENT
 from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, UNITS
+from sandboxd.warden.runs.worker import Worker
 
 from .watch_world import World
+
+
+def other(world: World, number: int) -> Worker:
+    """One more run."""
+    group = Group({"pids": f"/nonexistent/7.{number}"})
+    return replace(world.run, pid=1, run=number, group=group)
 
 
 def test_run_of_which_a_count_has_not_seen_all_is_counted_with_a_higher_bound(
@@ -29,7 +36,7 @@ def test_run_of_which_a_count_has_not_seen_all_is_counted_with_a_higher_bound(
 
 
 def test_other_runs_are_counted_while_the_count_of_one_takes_long(world: World) -> None:
-    world.others = [replace(world.run, pid=1, run=4, group=Group({"pids": "/nonexistent/7.4"}))]
+    world.others = [other(world, 4)]
     world.memory.size = STEP
     world.look()
     world.answer(unclear=["7.3"])
@@ -38,6 +45,33 @@ def test_other_runs_are_counted_while_the_count_of_one_takes_long(world: World) 
     assert world.look() == 3
     counted = [list(work.arguments["groups"]) for work, _ in world.counts]
     assert counted == [["7.3", "7.4"], ["7.3"], ["7.4"]]
+
+
+def test_run_that_is_over_its_limit_does_not_keep_others_from_being_counted_at_length(
+    world: World,
+) -> None:
+    world.others = [other(world, number) for number in (4, 5)]
+    world.memory.size = STEP
+    world.look()
+    world.answer({"7.3": 123456}, unclear=["7.5", "7.4"])
+    world.look()
+    world.counts[1][1]({"over": {"7.5": 123456}, "unclear": ["7.4"]})
+    world.look()
+    counted = [(list(work.arguments["groups"]), work.arguments["most"]) for work, _ in world.counts]
+    assert counted[1] == (["7.5", "7.4"], GROWTH * UNITS)
+    assert counted[2] == (["7.3"], UNITS), "its shim is at work"
+    assert counted[3] == (["7.4"], GROWTH**2 * UNITS)
+
+
+def test_counts_at_length_begin_with_the_run_that_was_cut_off(world: World) -> None:
+    world.others = [other(world, number) for number in (4, 5)]
+    world.memory.size = STEP
+    world.look()
+    world.answer(unclear=["7.3", "7.4", "7.5"])
+    world.look(0)
+    world.answer(unclear=["7.5", "7.3", "7.4"])
+    world.look(0)
+    assert list(world.counts[-1][0].arguments["groups"]) == ["7.5", "7.3", "7.4"]
 
 
 def test_run_with_many_descriptors_is_held_while_the_memory_grows_and_then_goes_on(
