@@ -44,14 +44,18 @@ STEP = 8 * MIB
 FAST = 1 * MIB
 """The growth between two looks after which the next one is soon."""
 
-PAUSE_SHARE = 5
-"""After a count that has found no run, the next one waits so many times as long as it took."""
+PAUSE_SHARE, PAUSE_MAX_S = 5, 60.0
+"""After a count that has found no run, the next one waits so many times as long as it took; that of
+the unclear runs after one that was clear in the end."""
 
 URGENT = 4 * STEP
-"""The growth since that count after which the next one waits no longer."""
+"""The growth since that count after which the next one waits no longer. That of the unclear runs
+does not wait while they are held."""
 
 RETRY_S = 1.0
-"""The next count, when one has failed, or when `is_urgent` has no run to show."""
+"""The next count, when one has failed, or when `is_urgent` has no run to show and the memory has
+not grown by FAST. That pause is doubled each time, up to PAUSE_MAX_S: a program that sleeps must
+not have the warden count all the time."""
 
 END_S = 2.0
 """A shim that does not end its step within this time is killed."""
@@ -121,9 +125,10 @@ class RunWatch(ABC):
         self._workers = workers
         self._memory = memory or self.memory()
         self._base = self._last = self._memory.bytes()
-        self._look_at = self._pause_until = 0.0
-        self._under_way = set[bool]()  # counts at length or not, as in `_next_at`
-        self._next_at = {False: 0.0, True: 0.0}
+        self._look_at = self._idle_until = 0.0
+        self._idle_s = RETRY_S
+        self._under_way = set[bool]()  # counts at length or not, as in the next two
+        self._next_at, self._pause_until = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
         self._unclear = UnclearRuns()
         self._ending: list[_Ending] = []
 
@@ -150,9 +155,9 @@ class RunWatch(ABC):
         self._last, self._base = size, min(self._base, size)
         self._count_unclear(now, size)
         growth = size - self._base
-        is_grown = growth >= STEP or self._memory.is_urgent()
-        is_paused = now < self._pause_until and growth < URGENT
-        if is_grown and not is_paused and self._may_count(False, now):
+        is_idle = growth < FAST and now < self._idle_until
+        is_grown = growth >= STEP or (not is_idle and self._memory.is_urgent())
+        if is_grown and self._may_count(False, now, growth >= URGENT):
             runs = self._runs()
             names = [name for name, worker in runs.items() if not self._unclear.has(worker)]
             if names or not self._unclear:
@@ -169,12 +174,14 @@ class RunWatch(ABC):
         runs = self._runs()
         self._unclear.remain(list(runs.values()))
         self._unclear.hold_if_growing(size)
-        if self._unclear and self._may_count(True, now):
+        if self._unclear and self._may_count(True, now, self._unclear.is_any_held):
             names = [worker.group.name for worker in self._unclear.workers if worker.group]
             self._count(_Count(runs, names, now, size, True), self._unclear.most)
 
-    def _may_count(self, at_length: bool, now: float) -> bool:
-        return at_length not in self._under_way and now >= self._next_at[at_length]
+    def _may_count(self, at_length: bool, now: float, is_pause_over: bool) -> bool:
+        if at_length in self._under_way or now < self._next_at[at_length]:
+            return False
+        return is_pause_over or now >= self._pause_until[at_length]
 
     def _runs(self) -> dict[str, Worker]:
         """The workers of all runs, by the name of their group."""
@@ -218,7 +225,7 @@ class RunWatch(ABC):
         if count.at_length:
             self._unclear.raise_bound()
         self._unclear.add(unclear.values(), count.size)
-        self._set_times(count, now, bool(over))
+        self._set_times(count, now, bool(over), bool(unclear))
         self._ending = [
             one
             for one in self._ending
@@ -228,18 +235,24 @@ class RunWatch(ABC):
             if name in runs:
                 self._end(runs[name], number, now)
 
-    def _set_times(self, count: _Count, now: float, is_any_over: bool) -> None:
+    def _set_times(self, count: _Count, now: float, is_any_over: bool, is_unclear: bool) -> None:
         """Set the times of the next look and the next count."""
+        took = now - count.began
         self._next_at[count.at_length] = now
         if is_any_over:
-            self._next_at[count.at_length] = now + min(max(SOON_S, now - count.began), RETRY_S)
+            self._next_at[count.at_length] = now + min(max(SOON_S, took), RETRY_S)
             self._look_at = now + SOON_S
-        elif not count.at_length:
-            if count.size - self._base < STEP:  # it was urgent without growth
-                self._next_at[False] = now + RETRY_S
-            self._pause_until = now + PAUSE_SHARE * (now - count.began)
+            self._idle_until, self._idle_s = now, RETRY_S
+            return
+        if not (count.at_length and is_unclear):
+            self._pause_until[count.at_length] = now + min(PAUSE_SHARE * took, PAUSE_MAX_S)
+        if not count.at_length:
+            if count.size - self._base >= FAST:
+                self._idle_s = RETRY_S
+            self._idle_until = now + self._idle_s
+            self._idle_s = min(2 * self._idle_s, PAUSE_MAX_S)
             self._base = count.size
-        if self._unclear and not is_any_over:
+        if self._unclear:
             self._look_at = now
 
     def _end(self, worker: Worker, number: int, now: float) -> None:

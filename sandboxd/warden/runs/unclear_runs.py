@@ -50,6 +50,11 @@ class UnclearRuns:
         """The workers of these runs, in the order in which they are counted."""
         return [one.worker for one in self._runs]
 
+    @property
+    def is_any_held(self) -> bool:
+        """A run is held."""
+        return any(one.hold for one in self._runs)
+
     def add(self, workers: Iterable[Worker], size: int) -> None:
         """Take runs whose count began when the kernel's memory had this `size`. They come behind
         the others of the list, in this order, also those that are on it already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -199,12 +200,25 @@ def test_count_that_fails_is_made_again(world: World, fails: str) -> None:
     assert world.look(run_watch.RETRY_S) == 1
 
 
-def test_lock_on_the_inode_of_all_eventfds_has_the_runs_counted_now_and_then(world: World) -> None:
+def test_lock_of_a_sleeping_program_on_an_eventfd_has_the_runs_counted_less_and_less_often(
+    world: World,
+) -> None:
+    def seconds_to_the_next_count() -> int:
+        world.answer()
+        counts = len(world.counts)
+        return next(waited for waited in itertools.count(1) if world.look(1) > counts)
+
     world.memory.anonymous = True
     assert world.look() == 1
+    assert [seconds_to_the_next_count() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     world.answer()
-    assert world.look() == 1
-    assert world.look(run_watch.RETRY_S) == 2
+    world.memory.size += run_watch.FAST
+    counts = len(world.counts)
+    assert world.look() == counts + 1, "more locks are made"
+    assert [seconds_to_the_next_count() for _ in range(3)] == [1, 2, 4]
+    world.answer({"7.3": 65})
+    assert world.look() == counts + 5
+    assert [seconds_to_the_next_count() for _ in range(2)] == [1, 2]
 
 
 LOCKS = """

@@ -9,7 +9,7 @@ import pytest
 
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold, end_left
-from sandboxd.warden.runs.run_watch import STEP, URGENT
+from sandboxd.warden.runs.run_watch import PAUSE_SHARE, STEP, URGENT
 from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, UNITS
 from sandboxd.warden.runs.worker import Worker
 
@@ -88,6 +88,37 @@ def test_run_with_many_descriptors_is_held_while_the_memory_grows_and_then_goes_
     world.answer()
     assert world.quota.read_text() == "100000 100000"
     assert world.request() is None and world.process.poll() is None
+
+
+def test_program_that_sleeps_does_not_have_the_warden_count_at_length_all_the_time(
+    world: World,
+) -> None:
+    world.memory.anonymous = True
+    world.look()
+    world.answer(unclear=["7.3"])
+    world.look(0)
+    world.clock.now += 4
+    world.answer()
+    assert world.look() == 3, "the lock is still there"
+    world.answer(unclear=["7.3"])
+    assert world.look() == 3
+    assert world.look(4 * PAUSE_SHARE) == 4
+
+
+def test_pause_of_counts_at_length_ends_when_the_memory_grows(world: World) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.answer(unclear=["7.3"])
+    world.look(0)
+    world.clock.now += 4
+    world.answer()
+    world.memory.size += STEP
+    assert world.look() == 3
+    world.answer(unclear=["7.3"])
+    assert world.look() == 3
+    world.memory.size += HOLD_AT
+    assert world.look() == 4
+    assert world.quota.read_text() == f"{HELD_US} 100000"
 
 
 @pytest.mark.parametrize("end", ["it is over its limit", "it ends", "the daemon ends"])
