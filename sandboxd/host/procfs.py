@@ -5,8 +5,15 @@ The fields and files of a process that has ended are empty.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Container, Iterator
+
+ENDED = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Errors about a process that has ended meanwhile, or that this one may not look at."""
+
+SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of this process or of the host, which say nothing about the process that was looked at."""
 
 _PIECE = 1 << 16
 

@@ -123,7 +123,7 @@ def _elsewhere(runs: dict[str, TcpConnections], groups: dict[str, str]) -> int:
     if _rest(runs, memory) > CONNECTIONS_MAX:
         known = _networks(groups)
         for pid in procfs.pids():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(*procfs.ENDED):
                 inode = os.stat(f"/proc/{pid}/ns/net").st_ino
                 if inode not in known:
                     known.add(inode)
@@ -137,7 +137,7 @@ def _networks(groups: dict[str, str]) -> set[int]:
     known = set[int]()
     members = (pid for directory in groups.values() for pid in cgroupfs.members(directory))
     for pid in (os.getpid(), *members):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(*procfs.ENDED):
             known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
     return known
 
@@ -199,7 +199,7 @@ def _namespace(process: str) -> Iterator[int]:
 
 def tcp_memory() -> int:
     """Bytes of the buffers of all sockets of TCP of the host."""
-    return sockstat_value(procfs.text(SOCKSTAT), "mem") * os.sysconf("SC_PAGE_SIZE")
+    return sockstat_value(procfs.read(SOCKSTAT), "mem") * os.sysconf("SC_PAGE_SIZE")
 
 
 def sockstat_value(text: str, name: str) -> int:
@@ -221,17 +221,19 @@ def most_buffer() -> int:
 def _setting(name: str, default: int) -> int:
     """A setting of the host's network, or `default`: a network namespace, as a container has one,
     does not show it."""
-    return int(procfs.text(f"/proc/sys/net/{name}") or default)
+    with contextlib.suppress(FileNotFoundError):
+        return int(procfs.read(f"/proc/sys/net/{name}"))
+    return default
 
 
 def _own_network(run: TcpConnections, directory: str) -> Iterator[int]:
     """Add the sockets of the network of a run, and return the units of each step; none when it has
     ended meanwhile."""
     for pid in cgroupfs.members(directory):
-        if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
-            return
         look = _add_sockets(run)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if procfs.read(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
+                return
             with network_of(pid):
                 units = next(look, 0)
             yield units

@@ -111,11 +111,11 @@ def _table(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
 def _texts(pid: int, task: int) -> Iterator[tuple[str, int]]:
     """The first words of the kernel about each descriptor of a table, and the size of all."""
     directory = f"/proc/{pid}/task/{task}/fdinfo"
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # it has ended meanwhile
+    with contextlib.suppress(*procfs.ENDED), os.scandir(directory) as entries:
         for entry in entries:
             try:
                 yield procfs.beginning(entry.path, _TEXT_MAX)
-            except OSError:  # it was closed meanwhile
+            except procfs.ENDED:  # or it was closed meanwhile
                 yield "", 0
 
 
@@ -138,7 +138,7 @@ def _cpu_time(pid: int) -> int:
 def _tasks(pid: int) -> Iterator[int]:
     """The threads of a process, without those that have the table of its first one."""
     yield pid
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*procfs.ENDED):
         for name in os.listdir(f"/proc/{pid}/task"):
             if int(name) != pid and not _is_same(pid, int(name)):
                 yield int(name)

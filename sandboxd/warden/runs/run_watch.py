@@ -32,7 +32,7 @@ from ...model import MIB
 from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
 from . import run_directory
-from .unclear_runs import UNITS, UnclearRuns
+from .unclear_runs import MOST, UNITS, UnclearRuns
 from .worker import Worker
 
 LOOK_S, SOON_S = 0.25, 0.05
@@ -246,6 +246,8 @@ class RunWatch(ABC):
             return
         if not (count.at_length and is_unclear):
             self._pause_until[count.at_length] = now + min(PAUSE_SHARE * took, PAUSE_MAX_S)
+        elif self._unclear.most == MOST:
+            self._next_at[True] = now + RETRY_S
         if not count.at_length:
             if count.size - self._base >= FAST:
                 self._idle_s = RETRY_S

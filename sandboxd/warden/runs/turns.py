@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from ...host import procfs
+
 T = TypeVar("T")
 
 SLICE = 1024
@@ -34,7 +36,8 @@ have some ten thousand descriptors, or a few hundred in each of a few hundred pr
 class Unfinished:
     """The runs of which a count has not seen all.
 
-    unclear    it has reached its bound before; those whose turn would be next come first
+    unclear    it has reached its bound before, or was short of descriptors or memory; those whose
+               turn would be next come first
     excessive  they have taken RUN_MAX
     """
 
@@ -49,13 +52,20 @@ def take_turns(looks: dict[str, Iterator[int]], most: int) -> Unfinished:
     A run that is over its limit ends only its own look: a session that has one again and again
     would else keep the others from being counted."""
     taken, waiting, excessive = Counter[str](), deque(looks), list[str]()
+    short = list[str]()
     while waiting and taken.total() < most:
         name = waiting.popleft()
-        units, is_done = _turn(looks[name])
+        try:
+            units, is_done = _turn(looks[name])
+        except OSError as error:
+            if error.errno not in procfs.SHORTAGE:
+                raise
+            short.append(name)
+            continue
         taken[name] += units
         if not is_done:
             (excessive if taken[name] >= RUN_MAX else waiting).append(name)
-    return Unfinished(list(waiting), excessive)
+    return Unfinished([*waiting, *short], excessive)
 
 
 def _turn(look: Iterator[int]) -> tuple[int, bool]:

@@ -21,6 +21,10 @@ UNITS = 30_000
 
 GROWTH = 4
 
+MOST = 1 << 30
+"""The last bound, which no runs together reach: a run is still unclear then for want of descriptors
+or memory."""
+
 HOLD_AT = 8 << 20
 """Growth of the kernel's memory since the count began that has the runs held."""
 
@@ -73,7 +77,7 @@ class UnclearRuns:
 
     def raise_bound(self) -> None:
         """A count of the list has reached its bound, or its end."""
-        self.most *= GROWTH
+        self.most = min(GROWTH * self.most, MOST)
 
     def remain(self, workers: Collection[Worker]) -> None:
         """Drop the runs that are not among those of these workers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.host import tcp_sockets
+from sandboxd.jail import syscalls
 from sandboxd.warden.runs import connection_count, socket_networks, turns
 from sandboxd.warden.runs.connection_count import SOCKET, TcpConnections
 
@@ -209,6 +211,22 @@ def test_many_accepted_connections_do_not_delay_the_count_of_another_run(
     with having(many) as one, having(MANY) as other:
         result = connection_count.count_connections({"1.1": one, "2.1": other}, 48)
     assert set(result["over"]) == {"2.1"} and result["unclear"] == ["1.1"]
+
+
+def test_run_whose_sockets_cannot_be_looked_at_for_want_of_descriptors_is_unclear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pidfd_getfd(*_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    with having(ELSEWHERE) as directory:
+        groups = {"1.1": directory}
+        with monkeypatch.context() as context:
+            context.setattr(syscalls, "pidfd_getfd", pidfd_getfd)
+            result = connection_count.count_connections(groups, 1 << 30)
+        assert result == {"over": {}, "unclear": ["1.1"]}
+        assert set(count_connections(groups)) == {"1.1"}
 
 
 LINGERING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -227,12 +228,36 @@ def test_locks_with_a_long_description_take_as_many_units_as_it_takes_the_kernel
         assert lock_count.count_locks({"1.1": directory}, 2000)["unclear"] == ["1.1"]
 
 
+@contextmanager
+def one_descriptor() -> Iterator[None]:
+    """This process may open one descriptor more."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_run_whose_descriptors_cannot_be_read_for_want_of_own_ones_is_unclear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    with holding(MANY_LOCKS) as pid, group(pid) as directory:
+        with one_descriptor():
+            result = lock_count.count_locks({"1.1": directory}, 1 << 30)
+        assert result == {"over": {}, "unclear": ["1.1"]}
+        assert over({"1.1": directory}) == {"1.1": 9}
+
+
 EPOLL = """
 import select
 epoll, copied = select.epoll(), os.eventfd(0)
 for at in range(500, 900):
     epoll.register(os.dup2(copied, at))
-fcntl.flock(epoll, fcntl.LOCK_EX)
+fcntl.flock(epoll, fcntl.LOCK_SH)
 """
 
 

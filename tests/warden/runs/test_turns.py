@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +45,22 @@ def test_run_that_takes_more_units_than_any_program_is_named_and_not_looked_at_f
 def test_runs_that_were_cut_off_are_named_in_the_order_of_their_next_turns() -> None:
     looks = {name: look(1 << 30) for name in ("1.1", "2.1", "3.1")}
     assert take_turns(looks, 2 * SLICE) == Unfinished(["3.1", "1.1", "2.1"], [])
+
+
+def test_run_that_cannot_be_looked_at_for_want_of_memory_is_unclear_and_others_are_counted() -> (
+    None
+):
+    def fail(number: int) -> Iterator[int]:
+        yield 1
+        raise OSError(number, os.strerror(number))
+
+    seen: list[int] = []
+    for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        looks = {"1.1": fail(number), "2.1": look(9, seen)}
+        assert take_turns(looks, 1 << 30) == Unfinished(["1.1"], [])
+    assert len(seen) == 27
+    with pytest.raises(OSError):
+        take_turns({"1.1": fail(errno.EIO)}, 1 << 30)
 
 
 def test_all_items_of_all_tables_come_and_each_table_has_its_turn() -> None:

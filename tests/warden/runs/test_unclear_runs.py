@@ -9,8 +9,8 @@ import pytest
 
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold, end_left
-from sandboxd.warden.runs.run_watch import PAUSE_SHARE, STEP, URGENT
-from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, UNITS
+from sandboxd.warden.runs.run_watch import PAUSE_SHARE, RETRY_S, STEP, URGENT
+from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, MOST, UNITS
 from sandboxd.warden.runs.worker import Worker
 
 from .watch_world import World
@@ -103,6 +103,24 @@ def test_program_that_sleeps_does_not_have_the_warden_count_at_length_all_the_ti
     world.answer(unclear=["7.3"])
     assert world.look() == 3
     assert world.look(4 * PAUSE_SHARE) == 4
+
+
+def test_run_that_stays_unclear_for_want_of_memory_is_counted_again_now_and_then(
+    world: World,
+) -> None:
+    world.memory.size = STEP
+    world.look()
+    for _ in range(20):
+        world.answer(unclear=["7.3"])
+        counts = len(world.counts)
+        if world.look(0) == counts:
+            break
+    assert world.look() == counts < 20
+    for number in (1, 2, 3):
+        assert world.look(RETRY_S) == counts + number
+        assert world.counts[-1][0].arguments["most"] == MOST
+        world.answer(unclear=["7.3"])
+        assert world.look() == counts + number
 
 
 def test_pause_of_counts_at_length_ends_when_the_memory_grows(world: World) -> None:
