@@ -32,6 +32,7 @@ from ...model import MIB
 from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
 from . import run_directory
+from .cpu_hold import CpuHolds
 from .unclear_runs import MOST, UNITS, UnclearRuns
 from .worker import Worker
 
@@ -109,7 +110,8 @@ class RunWatch(ABC):
     limit   the name of the limit, as verdicts have it
     memory  this memory
 
-    `begin` begins a background job (background.py), and `workers` has the workers of this moment.
+    `begin` begins a background job (background.py), `workers` has the workers of this moment, and
+    `holds` are those of all watches.
     """
 
     limit: ClassVar[str]
@@ -119,6 +121,7 @@ class RunWatch(ABC):
         self,
         begin: Callable[[str, Callable[[], Any], Done, Sequence[int]], None],
         workers: Callable[[], Sequence[Worker]],
+        holds: CpuHolds,
         memory: KernelMemory | None = None,
     ) -> None:
         self._begin = begin
@@ -129,7 +132,7 @@ class RunWatch(ABC):
         self._idle_s = RETRY_S
         self._under_way = set[bool]()  # counts at length or not, as in the next two
         self._next_at, self._pause_until = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
-        self._unclear = UnclearRuns()
+        self._unclear = UnclearRuns(holds)
         self._ending: list[_Ending] = []
 
     @abstractmethod

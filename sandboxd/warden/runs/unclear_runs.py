@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ... import log
-from .cpu_hold import CpuHold
+from .cpu_hold import CpuHolds
 from .worker import Worker
 
 UNITS = 30_000
@@ -32,7 +32,7 @@ HOLD_AT = 8 << 20
 @dataclass(slots=True, eq=False)
 class _Unclear:
     worker: Worker
-    hold: CpuHold | None = None
+    is_held: bool = False
 
 
 class UnclearRuns:
@@ -41,7 +41,8 @@ class UnclearRuns:
     most  the bound of their next count
     """
 
-    def __init__(self) -> None:
+    def __init__(self, holds: CpuHolds) -> None:
+        self._holds = holds
         self._runs: list[_Unclear] = []
         self._size = 0
         self.most = UNITS
@@ -57,7 +58,7 @@ class UnclearRuns:
     @property
     def is_any_held(self) -> bool:
         """A run is held."""
-        return any(one.hold for one in self._runs)
+        return any(one.is_held for one in self._runs)
 
     def add(self, workers: Iterable[Worker], size: int) -> None:
         """Take runs whose count began when the kernel's memory had this `size`. They come behind
@@ -87,9 +88,10 @@ class UnclearRuns:
         """Hold the runs, if the kernel's memory has grown since they were counted."""
         if size - self._size >= HOLD_AT:
             for one in self._runs:
-                if one.hold is None and one.worker.group:
+                if not one.is_held and one.worker.group:
                     log.event("run.slowed", logging.WARNING, run=one.worker.group.name)
-                    one.hold = CpuHold(one.worker.group)
+                    self._holds.begin(one.worker.group)
+                    one.is_held = True
 
     def close(self) -> None:
         """End all holds, and have no runs any more."""
@@ -100,6 +102,6 @@ class UnclearRuns:
 
     def _drop(self, is_dropped: Callable[[Worker], bool]) -> None:
         for one in self._runs:
-            if one.hold and is_dropped(one.worker):
-                one.hold.end()
+            if one.is_held and one.worker.group and is_dropped(one.worker):
+                self._holds.end(one.worker.group)
         self._runs = [one for one in self._runs if not is_dropped(one.worker)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail.cgroup import Group
-from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold, end_left
+from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHolds, end_left
 from sandboxd.warden.runs.run_watch import PAUSE_SHARE, RETRY_S, STEP, URGENT
-from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, MOST, UNITS
+from sandboxd.warden.runs.unclear_runs import GROWTH, HOLD_AT, MOST, UNITS, UnclearRuns
 from sandboxd.warden.runs.worker import Worker
 
 from .watch_world import World
@@ -158,10 +158,28 @@ def test_hold_on_a_run_ends_with_its_reason(world: World, end: str) -> None:
 
 
 def test_hold_does_not_undo_the_limit_of_a_step_that_has_begun_meanwhile(world: World) -> None:
-    hold = CpuHold(Group({"": str(world.quota.parent)}))
+    group, holds = Group({"": str(world.quota.parent)}), CpuHolds()
+    holds.begin(group)
     world.quota.write_text("200000 100000")
-    hold.end()
+    holds.end(group)
     assert world.quota.read_text() == "200000 100000"
+
+
+@pytest.mark.parametrize("is_step_begun", [False, True])
+def test_run_is_held_until_both_watches_have_ended_their_holds(
+    world: World, is_step_begun: bool
+) -> None:
+    holds = CpuHolds()
+    locks, connections = UnclearRuns(holds), UnclearRuns(holds)
+    for one in (locks, connections):
+        one.add([world.run], 0)
+        one.hold_if_growing(HOLD_AT)
+        if is_step_begun and one is locks:
+            world.quota.write_text("200000 100000")
+    locks.drop([world.run])
+    assert world.quota.read_text() == f"{HELD_US} 100000"
+    connections.drop([world.run])
+    assert world.quota.read_text() == f"{2 if is_step_begun else 1}00000 100000"
 
 
 def test_hold_that_a_killed_daemon_has_left_on_a_run_is_ended(world: World) -> None:
@@ -169,6 +187,6 @@ def test_hold_that_a_killed_daemon_has_left_on_a_run_is_ended(world: World) -> N
     Path(world.directory, "cpu.max").write_text("300000 100000")
     end_left(group)
     assert world.quota.read_text() == "100000 100000\n", "it is not held"
-    CpuHold(group)
+    CpuHolds().begin(group)
     end_left(group)
     assert world.quota.read_text() == "300000 100000"
