@@ -31,7 +31,10 @@ HOLD_AT = 8 << 20
 
 @dataclass(slots=True, eq=False)
 class _Unclear:
+    """A run, with the size of the kernel's memory when its count began."""
+
     worker: Worker
+    size: int
     is_held: bool = False
 
 
@@ -44,7 +47,6 @@ class UnclearRuns:
     def __init__(self, holds: CpuHolds) -> None:
         self._holds = holds
         self._runs: list[_Unclear] = []
-        self._size = 0
         self.most = UNITS
 
     def __bool__(self) -> bool:
@@ -64,8 +66,8 @@ class UnclearRuns:
         """Take runs whose count began when the kernel's memory had this `size`. They come behind
         the others of the list, in this order, also those that are on it already."""
         if not self._runs:
-            self._size, self.most = size, GROWTH * UNITS
-        last = [self._entry(worker) or _Unclear(worker) for worker in workers]
+            self.most = GROWTH * UNITS
+        last = [self._entry(worker) or _Unclear(worker, size) for worker in workers]
         self._runs = [one for one in self._runs if one not in last] + last
 
     def has(self, worker: Worker) -> bool:
@@ -85,13 +87,12 @@ class UnclearRuns:
         self._drop(lambda worker: not worker.is_any_of(workers))
 
     def hold_if_growing(self, size: int) -> None:
-        """Hold the runs, if the kernel's memory has grown since they were counted."""
-        if size - self._size >= HOLD_AT:
-            for one in self._runs:
-                if not one.is_held and one.worker.group:
-                    log.event("run.slowed", logging.WARNING, run=one.worker.group.name)
-                    self._holds.begin(one.worker.group)
-                    one.is_held = True
+        """Hold the runs since whose count the kernel's memory has grown."""
+        for one in self._runs:
+            if size - one.size >= HOLD_AT and not one.is_held and one.worker.group:
+                log.event("run.slowed", logging.WARNING, run=one.worker.group.name)
+                self._holds.begin(one.worker.group)
+                one.is_held = True
 
     def close(self) -> None:
         """End all holds, and have no runs any more."""

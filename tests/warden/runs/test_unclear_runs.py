@@ -139,6 +139,17 @@ def test_pause_of_counts_at_length_ends_when_the_memory_grows(world: World) -> N
     assert world.quota.read_text() == f"{HELD_US} 100000"
 
 
+def test_run_that_becomes_unclear_after_the_memory_has_grown_is_not_held_for_it(
+    world: World,
+) -> None:
+    unclear = UnclearRuns(CpuHolds())
+    unclear.add([other(world, 4)], 0)
+    unclear.add([world.run], HOLD_AT)
+    unclear.hold_if_growing(HOLD_AT)
+    assert unclear.is_any_held
+    assert world.quota.read_text() == "100000 100000\n"
+
+
 @pytest.mark.parametrize("end", ["it is over its limit", "it ends", "the daemon ends"])
 def test_hold_on_a_run_ends_with_its_reason(world: World, end: str) -> None:
     world.memory.size = STEP
