@@ -17,6 +17,7 @@ from sandboxd.selftest import host_view
 from sandboxd.selftest.attack import NAMES, Attack, AttackOutcome, Judgement, judge, source
 from sandboxd.selftest.runner import ATTACKS, PYTHON
 from sandboxd.warden.runs.connection_watch import ConnectionWatch
+from sandboxd.warden.runs.cpu_hold import CpuHolds
 from sandboxd.warden.runs.lock_watch import LockWatch
 from sandboxd.warden.runs.worker import Worker
 
@@ -49,9 +50,9 @@ class HostLook:
 @contextlib.contextmanager
 def watched(workers: list[Worker]) -> Iterator[None]:
     """The runs of `workers` are watched as the warden's loop does."""
-    over = threading.Event()
+    over, holds = threading.Event(), CpuHolds()
     watches = [
-        kind(lambda name, work, done, keep: done(work()), lambda: workers)
+        kind(lambda name, work, done, keep: done(work()), lambda: workers, holds)
         for kind in (LockWatch, ConnectionWatch)
     ]
 

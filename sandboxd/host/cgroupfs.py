@@ -9,6 +9,7 @@ controller of v2 is "". v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -271,7 +272,9 @@ def members(directory: str) -> set[int]:
     """The process ids in the group at `directory`; none when it is gone."""
     try:
         return set(map(int, _words(f"{directory}/{_PROCS}")))
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: gone since it was opened
+            raise
         return set()
 
 

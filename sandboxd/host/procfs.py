@@ -5,8 +5,17 @@ The fields and files of a process that has ended are empty.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Container, Iterator
+
+ENDED = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Errors about a process that has ended meanwhile, or that this one may not look at."""
+
+SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of this process or of the host, which say nothing about the process that was looked at."""
+
+_PIECE = 1 << 16
 
 
 def pids() -> list[int]:
@@ -78,14 +87,28 @@ def read(path: str) -> str:
     return _bytes(path).decode("utf-8", "surrogateescape")
 
 
+def beginning(path: str, limit: int) -> tuple[str, int]:
+    """The first `limit` bytes of a file of /proc, and the size of the whole. Raises OSError."""
+    pieces, size = list[bytes](), 0
+    for piece in _pieces(path):
+        if size < limit:
+            pieces.append(piece[: limit - size])
+        size += len(piece)
+    return b"".join(pieces).decode("utf-8", "replace"), size
+
+
 def _bytes(path: str, limit: int = -1) -> bytes:
-    fd, data = os.open(path, os.O_RDONLY | os.O_CLOEXEC), b""
+    return b"".join(_pieces(path, limit))
+
+
+def _pieces(path: str, limit: int = -1) -> Iterator[bytes]:
+    fd, size = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
     try:
-        while piece := os.read(fd, 1 << 16 if limit < 0 else limit - len(data)):
-            data += piece
+        while piece := os.read(fd, _PIECE if limit < 0 else limit - size):
+            yield piece
+            size += len(piece)
     finally:
         os.close(fd)
-    return data
 
 
 def write(path: str, value: str) -> None:

@@ -45,6 +45,7 @@ from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
 from .runs.connection_watch import ConnectionWatch
+from .runs.cpu_hold import CpuHolds
 from .runs.emptied_directories import EmptiedDirectories
 from .runs.entries import Entries
 from .runs.lock_watch import LockWatch
@@ -119,7 +120,8 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.became_warm
         )
         self._size_entries()
-        self._watches = [watch(self._jobs.begin, self._workers.all) for watch in WATCHES]
+        holds = CpuHolds()
+        self._watches = [watch(self._jobs.begin, self._workers.all, holds) for watch in WATCHES]
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(

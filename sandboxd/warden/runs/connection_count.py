@@ -69,40 +69,46 @@ def count_connections(groups: dict[str, str], most: int) -> dict[str, Any]:
     that nobody has accepted. `unclear`: runs of which that cannot be said before all are looked at;
     after `most` units (turns.py) some were not.
 
-    A run that is over by what its own network has ends the count. `groups` has the directory of
-    a cgroup of each run, by the name of the group.
+    `groups` has the directory of a cgroup of each run, by the name of the group.
     """
     orphans = most_orphans()
     runs = {name: TcpConnections() for name in groups}
-
-    def over() -> dict[str, int]:
-        return {
-            name: run.waiting
-            for name, run in runs.items()
-            if run.waiting > CONNECTIONS_MAX or run.orphans > orphans
-        }
-
-    def look(looks: dict[str, Iterator[int]]) -> Unfinished:
-        return take_turns(looks, most, lambda: bool(over()))
-
-    elsewhere = 0
-    unfinished = look({name: _own_network(run, groups[name]) for name, run in runs.items()})
-    if not over() and unfinished == Unfinished([], []):
-        elsewhere = _elsewhere(runs, groups)
-        if _rest(runs, elsewhere) > CONNECTIONS_MAX:
-            known = _networks(groups)
-            unfinished = look(
-                {name: _add_handed_on(run, groups[name], known) for name, run in runs.items()}
-            )
-    sizes = over() | {name: runs[name].waiting for name in unfinished.excessive}
-    if sizes:
-        return {"over": sizes, "unclear": unfinished.unclear}
+    unfinished, elsewhere = _look(runs, groups, most)
+    over = {
+        name: run.waiting
+        for name, run in runs.items()
+        if run.waiting > CONNECTIONS_MAX or run.orphans > orphans or name in unfinished.excessive
+    }
     rest = _rest(runs, elsewhere)
     full = {name: run.waiting + min(run.reset * most_buffer(), rest) for name, run in runs.items()}
-    sizes = {name: size for name, size in full.items() if size > CONNECTIONS_MAX}
-    if unfinished.unclear:  # the rest may be in sockets that they have
-        return {"over": {}, "unclear": sorted({*unfinished.unclear, *sizes})}
-    return {"over": sizes, "unclear": []}
+    by_reset = {name: size for name, size in full.items() if size > CONNECTIONS_MAX}
+    if unfinished == Unfinished([], []):
+        return {"over": by_reset | over, "unclear": []}
+    unclear = dict.fromkeys((*unfinished.unclear, *by_reset))  # the rest may be in others' sockets
+    return {"over": over, "unclear": [name for name in unclear if name not in over]}
+
+
+def _look(
+    runs: dict[str, TcpConnections], groups: dict[str, str], most: int
+) -> tuple[Unfinished, int]:
+    """Look at the networks of runs, and then, if much memory is in none, at their descriptors; and
+    the bytes of TCP that programs of the host have."""
+    unfinished = take_turns(
+        {one: _own_network(run, groups[one]) for one, run in runs.items()}, most
+    )
+    if unfinished.unclear:
+        return unfinished, 0
+    elsewhere = _elsewhere(runs, groups)
+    if _rest(runs, elsewhere) > CONNECTIONS_MAX:
+        known, excessive = _networks(groups), unfinished.excessive
+        looks = {
+            one: _add_handed_on(run, groups[one], known)
+            for one, run in runs.items()
+            if one not in excessive
+        }
+        last = take_turns(looks, most)
+        unfinished = Unfinished(last.unclear, excessive + last.excessive)
+    return unfinished, elsewhere
 
 
 def _rest(runs: dict[str, TcpConnections], elsewhere: int) -> int:
@@ -117,7 +123,7 @@ def _elsewhere(runs: dict[str, TcpConnections], groups: dict[str, str]) -> int:
     if _rest(runs, memory) > CONNECTIONS_MAX:
         known = _networks(groups)
         for pid in procfs.pids():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(*procfs.ENDED):
                 inode = os.stat(f"/proc/{pid}/ns/net").st_ino
                 if inode not in known:
                     known.add(inode)
@@ -131,7 +137,7 @@ def _networks(groups: dict[str, str]) -> set[int]:
     known = set[int]()
     members = (pid for directory in groups.values() for pid in cgroupfs.members(directory))
     for pid in (os.getpid(), *members):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(*procfs.ENDED):
             known.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
     return known
 
@@ -193,7 +199,7 @@ def _namespace(process: str) -> Iterator[int]:
 
 def tcp_memory() -> int:
     """Bytes of the buffers of all sockets of TCP of the host."""
-    return sockstat_value(procfs.text(SOCKSTAT), "mem") * os.sysconf("SC_PAGE_SIZE")
+    return sockstat_value(procfs.read(SOCKSTAT), "mem") * os.sysconf("SC_PAGE_SIZE")
 
 
 def sockstat_value(text: str, name: str) -> int:
@@ -215,17 +221,19 @@ def most_buffer() -> int:
 def _setting(name: str, default: int) -> int:
     """A setting of the host's network, or `default`: a network namespace, as a container has one,
     does not show it."""
-    return int(procfs.text(f"/proc/sys/net/{name}") or default)
+    with contextlib.suppress(FileNotFoundError):
+        return int(procfs.read(f"/proc/sys/net/{name}"))
+    return default
 
 
 def _own_network(run: TcpConnections, directory: str) -> Iterator[int]:
     """Add the sockets of the network of a run, and return the units of each step; none when it has
     ended meanwhile."""
     for pid in cgroupfs.members(directory):
-        if procfs.text(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
-            return
         look = _add_sockets(run)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if procfs.read(f"/proc/{pid}/net/sockstat").startswith(_UNUSED):
+                return
             with network_of(pid):
                 units = next(look, 0)
             yield units

@@ -49,4 +49,7 @@ class ConnectionWatch(RunWatch):
 
     def job(self, groups: dict[str, str], names: Collection[str], most: int) -> JobSpec:
         """The count of connections. It looks at all runs: what one of them has is not of others."""
-        return JobSpec(count_connections, {"groups": groups, "most": most})
+        order = (*names, *groups)
+        return JobSpec(
+            count_connections, {"groups": {one: groups[one] for one in order}, "most": most}
+        )

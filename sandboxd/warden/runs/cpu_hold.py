@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
+from dataclasses import dataclass
 
 from ...host.cgroupfs import GroupFiles
 from ...jail.cgroup import PERIOD_US, Group
@@ -21,23 +23,41 @@ HELD_US = PERIOD_US // 100
 """Of each PERIOD_US, for all processes of a run together."""
 
 
-class CpuHold:
-    """The hold on one run, from now to `end`."""
+@dataclass(slots=True)
+class _CommonHold:
+    """A hold with the number of those that want it, and the former limit."""
 
-    def __init__(self, group: Group) -> None:
-        self._files = group.files
-        self._before_us = 0
+    users: int = 0
+    before_us: int = 0
+
+
+class CpuHolds:
+    """The holds on all runs. Each watch (run_watch.py) begins and ends one as if it were alone, and
+    a run is held until all that have begun one have ended it."""
+
+    def __init__(self) -> None:
+        self._holds = defaultdict[tuple[str, ...], _CommonHold](_CommonHold)
+
+    def begin(self, group: Group) -> None:
+        """Hold a run, until `end`."""
+        hold = self._holds[tuple(group.dirs.values())]
+        hold.users += 1
         with contextlib.suppress(OSError):  # the run is over
-            before_us = self._files.cpu_quota_us()
+            before_us = group.files.cpu_quota_us()
             if before_us > HELD_US:
-                self._files.set_cpu_quota(HELD_US, PERIOD_US)
-                self._before_us = before_us
+                group.files.set_cpu_quota(HELD_US, PERIOD_US)
+                hold.before_us = before_us
 
-    def end(self) -> None:
-        """Give the run its CPU time back."""
+    def end(self, group: Group) -> None:
+        """Give the run its CPU time back, if nobody else holds it."""
+        hold = self._holds[tuple(group.dirs.values())]
+        hold.users -= 1
+        if hold.users:
+            return
+        del self._holds[tuple(group.dirs.values())]
         with contextlib.suppress(OSError):
-            if self._before_us and self._files.cpu_quota_us() == HELD_US:
-                self._files.set_cpu_quota(self._before_us, PERIOD_US)
+            if hold.before_us and group.files.cpu_quota_us() == HELD_US:
+                group.files.set_cpu_quota(hold.before_us, PERIOD_US)
 
 
 def end_left(group: Group) -> None:

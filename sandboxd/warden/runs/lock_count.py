@@ -33,22 +33,26 @@ from .turns import TABLE, in_slices, take_turns
 _LOCK, _OF_TABLE = "\nlock:", ": POSIX "
 _INODE = 5
 """The word of a lock's line, behind ": POSIX ", that names the file."""
-_UNIT = 1024
+_UNIT = 512
 """Bytes of an fdinfo that take the kernel as long as to open it."""
+_TEXT_MAX = 160 * LOCKS_MAX
+"""Bytes of an fdinfo that are looked at. A lock has a line of less than 120, and the locks come
+first (seq_show in fs/proc/fd.c): these are more than a run may hold. Behind them an epoll has 77
+bytes of each registration. The kernel writes the whole text at the first read, so all of it counts
+for the units."""
 _UTIME, _STIME = 11, 12
 """Fields of /proc/PID/stat, counted from the one after the name."""
 
 
 def count_locks(groups: dict[str, str], most: int) -> dict[str, Any]:
-    """`over`: runs of which more locks are seen than a run may hold, with their number; the first
-    one ends the count. `unclear`: runs of which not all was seen after `most` units (turns.py).
+    """`over`: runs of which more locks are seen than a run may hold, with their number. `unclear`:
+    runs of which not all was seen after `most` units (turns.py).
 
     `groups` has the directory of a cgroup of each run, by the name of the group.
     """
     inode = anonymous_inode()
     runs = {name: _RunLocks(directory, inode) for name, directory in groups.items()}
-    looks = {name: run.look() for name, run in runs.items()}
-    unfinished = take_turns(looks, most, lambda: any(run.is_over for run in runs.values()))
+    unfinished = take_turns({name: run.look() for name, run in runs.items()}, most)
     over = {
         name: run.locks for name, run in runs.items() if run.is_over or name in unfinished.excessive
     }
@@ -83,7 +87,7 @@ class _RunLocks:
 
 def file_locks(pid: int) -> Iterator[str]:
     """The words of the kernel about each open file of a process that has locks."""
-    texts = (text for task in _tasks(pid) for text in _texts(pid, task))
+    texts = (text for task in _tasks(pid) for text, _ in _texts(pid, task))
     return (text for text in texts if _LOCK in text)
 
 
@@ -92,8 +96,8 @@ def _table(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
     that no descriptor before has."""
     yield TABLE, "", 0
     seen = Counter[str]()
-    for text in _texts(pid, task):
-        units = 1 + len(text) // _UNIT
+    for text, size in _texts(pid, task):
+        units = 1 + size // _UNIT
         of_file, of_table = text.count(_LOCK), text.count(_OF_TABLE)
         if not of_file:
             yield units, "", 0
@@ -104,12 +108,15 @@ def _table(pid: int, task: int) -> Iterator[tuple[int, str, int]]:
         yield units, inode, of_file - of_table + new
 
 
-def _texts(pid: int, task: int) -> Iterator[str]:
-    """The words of the kernel about each descriptor of a table."""
+def _texts(pid: int, task: int) -> Iterator[tuple[str, int]]:
+    """The first words of the kernel about each descriptor of a table, and the size of all."""
     directory = f"/proc/{pid}/task/{task}/fdinfo"
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # it has ended meanwhile
+    with contextlib.suppress(*procfs.ENDED), os.scandir(directory) as entries:
         for entry in entries:
-            yield procfs.text(entry.path)
+            try:
+                yield procfs.beginning(entry.path, _TEXT_MAX)
+            except procfs.ENDED:  # or it was closed meanwhile
+                yield "", 0
 
 
 def anonymous_inode() -> str:
@@ -131,7 +138,7 @@ def _cpu_time(pid: int) -> int:
 def _tasks(pid: int) -> Iterator[int]:
     """The threads of a process, without those that have the table of its first one."""
     yield pid
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*procfs.ENDED):
         for name in os.listdir(f"/proc/{pid}/task"):
             if int(name) != pid and not _is_same(pid, int(name)):
                 yield int(name)

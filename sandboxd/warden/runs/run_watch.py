@@ -7,7 +7,8 @@ back. A question to the shim for each such call would make programs slow. So run
                     SOON_S later where it has grown fast. One number is read, whatever programs do.
     a step more     a background job counts what each run has (lock_count.py, connection_count.py)
     over a bound    a run that has more is over its limit: its shim kills the step, and the verdict
-                    names the limit. A shim that does not is killed with its run.
+                    names the limit. A shim that does not is killed with its run. The count goes on,
+                    or one run after the other would keep others from being counted.
     unclear         a count ends after a bounded number of descriptors. Runs that have more are
                     counted again and at length, and held while the memory grows (unclear_runs.py).
                     Other counts go on beside that.
@@ -31,7 +32,8 @@ from ...model import MIB
 from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
 from . import run_directory
-from .unclear_runs import UNITS, UnclearRuns
+from .cpu_hold import CpuHolds
+from .unclear_runs import MOST, UNITS, UnclearRuns
 from .worker import Worker
 
 LOOK_S, SOON_S = 0.25, 0.05
@@ -43,14 +45,18 @@ STEP = 8 * MIB
 FAST = 1 * MIB
 """The growth between two looks after which the next one is soon."""
 
-PAUSE_SHARE = 5
-"""After a count that has found no run, the next one waits so many times as long as it took."""
+PAUSE_SHARE, PAUSE_MAX_S = 5, 60.0
+"""After a count that has found no run, the next one waits so many times as long as it took; that of
+the unclear runs after one that was clear in the end."""
 
 URGENT = 4 * STEP
-"""The growth since that count after which the next one waits no longer."""
+"""The growth since that count after which the next one waits no longer. That of the unclear runs
+does not wait while they are held."""
 
 RETRY_S = 1.0
-"""The next count, when one has failed, or when `is_urgent` has no run to show."""
+"""The next count, when one has failed, or when `is_urgent` has no run to show and the memory has
+not grown by FAST. That pause is doubled each time, up to PAUSE_MAX_S: a program that sleeps must
+not have the warden count all the time."""
 
 END_S = 2.0
 """A shim that does not end its step within this time is killed."""
@@ -104,7 +110,8 @@ class RunWatch(ABC):
     limit   the name of the limit, as verdicts have it
     memory  this memory
 
-    `begin` begins a background job (background.py), and `workers` has the workers of this moment.
+    `begin` begins a background job (background.py), `workers` has the workers of this moment, and
+    `holds` are those of all watches.
     """
 
     limit: ClassVar[str]
@@ -114,16 +121,18 @@ class RunWatch(ABC):
         self,
         begin: Callable[[str, Callable[[], Any], Done, Sequence[int]], None],
         workers: Callable[[], Sequence[Worker]],
+        holds: CpuHolds,
         memory: KernelMemory | None = None,
     ) -> None:
         self._begin = begin
         self._workers = workers
         self._memory = memory or self.memory()
         self._base = self._last = self._memory.bytes()
-        self._look_at = self._pause_until = 0.0
-        self._under_way = set[bool]()  # counts at length or not, as in `_next_at`
-        self._next_at = {False: 0.0, True: 0.0}
-        self._unclear = UnclearRuns()
+        self._look_at = self._idle_until = 0.0
+        self._idle_s = RETRY_S
+        self._under_way = set[bool]()  # counts at length or not, as in the next two
+        self._next_at, self._pause_until = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
+        self._unclear = UnclearRuns(holds)
         self._ending: list[_Ending] = []
 
     @abstractmethod
@@ -149,9 +158,9 @@ class RunWatch(ABC):
         self._last, self._base = size, min(self._base, size)
         self._count_unclear(now, size)
         growth = size - self._base
-        is_grown = growth >= STEP or self._memory.is_urgent()
-        is_paused = now < self._pause_until and growth < URGENT
-        if is_grown and not is_paused and self._may_count(False, now):
+        is_idle = growth < FAST and now < self._idle_until
+        is_grown = growth >= STEP or (not is_idle and self._memory.is_urgent())
+        if is_grown and self._may_count(False, now, growth >= URGENT):
             runs = self._runs()
             names = [name for name, worker in runs.items() if not self._unclear.has(worker)]
             if names or not self._unclear:
@@ -168,12 +177,14 @@ class RunWatch(ABC):
         runs = self._runs()
         self._unclear.remain(list(runs.values()))
         self._unclear.hold_if_growing(size)
-        if self._unclear and self._may_count(True, now):
-            names = [name for name, worker in runs.items() if self._unclear.has(worker)]
+        if self._unclear and self._may_count(True, now, self._unclear.is_any_held):
+            names = [worker.group.name for worker in self._unclear.workers if worker.group]
             self._count(_Count(runs, names, now, size, True), self._unclear.most)
 
-    def _may_count(self, at_length: bool, now: float) -> bool:
-        return at_length not in self._under_way and now >= self._next_at[at_length]
+    def _may_count(self, at_length: bool, now: float, is_pause_over: bool) -> bool:
+        if at_length in self._under_way or now < self._next_at[at_length]:
+            return False
+        return is_pause_over or now >= self._pause_until[at_length]
 
     def _runs(self) -> dict[str, Worker]:
         """The workers of all runs, by the name of their group."""
@@ -214,11 +225,10 @@ class RunWatch(ABC):
         rest = {*over, *unclear}
         clear = [runs[name] for name in count.names if name in runs and name not in rest]
         self._unclear.drop([*clear, *(runs[name] for name in over if name in runs)])
-        if not over:  # else the count has ended with that
-            if count.at_length:
-                self._unclear.raise_bound()
-            self._unclear.add(unclear.values(), count.size)
-        self._set_times(count, now, bool(over))
+        if count.at_length:
+            self._unclear.raise_bound()
+        self._unclear.add(unclear.values(), count.size)
+        self._set_times(count, now, bool(over), bool(unclear))
         self._ending = [
             one
             for one in self._ending
@@ -228,17 +238,26 @@ class RunWatch(ABC):
             if name in runs:
                 self._end(runs[name], number, now)
 
-    def _set_times(self, count: _Count, now: float, is_any_over: bool) -> None:
+    def _set_times(self, count: _Count, now: float, is_any_over: bool, is_unclear: bool) -> None:
         """Set the times of the next look and the next count."""
+        took = now - count.began
         self._next_at[count.at_length] = now
         if is_any_over:
-            self._next_at[count.at_length] = self._look_at = now + SOON_S
-        elif not count.at_length:
-            if count.size - self._base < STEP:  # it was urgent without growth
-                self._next_at[False] = now + RETRY_S
-            self._pause_until = now + PAUSE_SHARE * (now - count.began)
+            self._next_at[count.at_length] = now + min(max(SOON_S, took), RETRY_S)
+            self._look_at = now + SOON_S
+            self._idle_until, self._idle_s = now, RETRY_S
+            return
+        if not (count.at_length and is_unclear):
+            self._pause_until[count.at_length] = now + min(PAUSE_SHARE * took, PAUSE_MAX_S)
+        elif self._unclear.most == MOST:
+            self._next_at[True] = now + RETRY_S
+        if not count.at_length:
+            if count.size - self._base >= FAST:
+                self._idle_s = RETRY_S
+            self._idle_until = now + self._idle_s
+            self._idle_s = min(2 * self._idle_s, PAUSE_MAX_S)
             self._base = count.size
-        if self._unclear and not is_any_over:
+        if self._unclear:
             self._look_at = now
 
     def _end(self, worker: Worker, number: int, now: float) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
+from ...host import procfs
 from ...jail import syscalls
 
 _SIOCGSKNS = 0x894C  # linux/sockios.h
@@ -75,8 +76,10 @@ def _other(process: int, number: int, known: set[int], closer: _Closer) -> int |
     """A descriptor of the namespace of a socket, if it is not known."""
     try:
         network = _network(process, number, closer)
-    except OSError:  # the socket was closed meanwhile
-        return None
+    except OSError as error:
+        if error.errno in procfs.SHORTAGE:
+            raise
+        return None  # the socket was closed meanwhile
     inode = os.fstat(network).st_ino
     if inode in known:
         os.close(network)
@@ -87,7 +90,7 @@ def _other(process: int, number: int, known: set[int], closer: _Closer) -> int |
 
 def _descriptors(pid: int) -> Iterator[tuple[int, bool]]:
     """The descriptors of a process, and whether they are sockets."""
-    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it has ended
+    with contextlib.suppress(*procfs.ENDED), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
             try:
                 yield int(entry.name), os.readlink(entry.path).startswith("socket:")

@@ -9,10 +9,12 @@ a run, those of MOST_OPEN at a time. Runs with few descriptors are done soon, wh
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
+
+from ...host import procfs
 
 T = TypeVar("T")
 
@@ -34,7 +36,8 @@ have some ten thousand descriptors, or a few hundred in each of a few hundred pr
 class Unfinished:
     """The runs of which a count has not seen all.
 
-    unclear    it has reached its bound before
+    unclear    it has reached its bound before, or was short of descriptors or memory; those whose
+               turn would be next come first
     excessive  they have taken RUN_MAX
     """
 
@@ -42,19 +45,27 @@ class Unfinished:
     excessive: list[str]
 
 
-def take_turns(
-    looks: dict[str, Iterator[int]], most: int, is_enough: Callable[[], bool]
-) -> Unfinished:
-    """Look at runs in turn, until all are done, `most` units are taken or it `is_enough`. `looks`
-    has the looks at the descriptors of each run, which return their units."""
+def take_turns(looks: dict[str, Iterator[int]], most: int) -> Unfinished:
+    """Look at runs in turn, until all are done or `most` units are taken. `looks` has the looks at
+    the descriptors of each run, which return their units.
+
+    A run that is over its limit ends only its own look: a session that has one again and again
+    would else keep the others from being counted."""
     taken, waiting, excessive = Counter[str](), deque(looks), list[str]()
-    while waiting and taken.total() < most and not is_enough():
+    short = list[str]()
+    while waiting and taken.total() < most:
         name = waiting.popleft()
-        units, is_done = _turn(looks[name])
+        try:
+            units, is_done = _turn(looks[name])
+        except OSError as error:
+            if error.errno not in procfs.SHORTAGE:
+                raise
+            short.append(name)
+            continue
         taken[name] += units
         if not is_done:
             (excessive if taken[name] >= RUN_MAX else waiting).append(name)
-    return Unfinished(list(waiting), excessive)
+    return Unfinished([*waiting, *short], excessive)
 
 
 def _turn(look: Iterator[int]) -> tuple[int, bool]:

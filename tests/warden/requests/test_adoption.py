@@ -13,7 +13,7 @@ from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.requests import adoption, provisioning
 from sandboxd.warden.requests.adoption import remove_unknown
-from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHold
+from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHolds
 from sandboxd.warden.runs.worker import Worker
 
 from ...sandbox import BareWarden, Sandbox, restarted
@@ -84,7 +84,7 @@ def test_run_that_a_killed_daemon_has_held_has_its_cpu_time_under_the_next_one(
 
     def restart(shim: Worker) -> None:
         assert shim.group
-        CpuHold(shim.group)
+        CpuHolds().begin(shim.group)
         quotas.append(shim.group.files.cpu_quota_us())
         sandbox.slot, shims = restarted(sandbox.slot, warden, runs=[sandbox.runs])
         for one in shims:

@@ -13,6 +13,7 @@ from sandboxd.warden.requests.slot_jobs import FUNCTIONS
 from sandboxd.warden.runs import run_watch
 from sandboxd.warden.runs.connection_count import SOCKET
 from sandboxd.warden.runs.connection_watch import ConnectionMemory, ConnectionWatch
+from sandboxd.warden.runs.cpu_hold import CpuHolds
 
 from ...waiting import until
 
@@ -43,7 +44,7 @@ def begun(memory: Memory, text: str) -> list[str]:
         assert isinstance(work, JobSpec) and work.function in FUNCTIONS and not keep
         names.append(name)
 
-    watch = ConnectionWatch(begin, lambda: [], memory)
+    watch = ConnectionWatch(begin, lambda: [], CpuHolds(), memory)
     memory.text = text
     watch.maintain()
     return names

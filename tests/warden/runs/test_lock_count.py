@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,21 @@ def test_busy_process_is_looked_at_before_idle_ones_with_many_open_files(
     assert looked[0] == pid
 
 
+def test_run_over_its_limit_does_not_keep_another_one_from_being_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    large = f"{MANY_LOCKS}\nlock(last, 9)"
+    with (
+        holding(MANY_LOCKS) as sacrifice, holding(f"{COPIES}\n{large}") as pid,
+        group(sacrifice) as one, group(pid) as other,
+    ):  # fmt: skip
+        groups = {"1.1": one, "2.1": other}
+        assert over(groups) == {"1.1": 9, "2.1": 10}
+        cut_off = lock_count.count_locks(groups, 2000)
+    assert cut_off == {"over": {"1.1": 9}, "unclear": ["2.1"]}
+
+
 COPIES = "copied = memory()\nfor _ in range(3000): os.dup(copied)"
 MANY_LOCKS = "last = memory()\nfor at in range(9): lock(last, at)"
 
@@ -210,3 +226,48 @@ def test_locks_with_a_long_description_take_as_many_units_as_it_takes_the_kernel
     program = "fd = memory()\nfor at in range(500): lock(fd, at)"
     with holding(f"{program}\nfor _ in range(200): os.dup(fd)") as pid, group(pid) as directory:
         assert lock_count.count_locks({"1.1": directory}, 2000)["unclear"] == ["1.1"]
+
+
+@contextmanager
+def one_descriptor() -> Iterator[None]:
+    """This process may open one descriptor more."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_run_whose_descriptors_cannot_be_read_for_want_of_own_ones_is_unclear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "LOCKS_MAX", 8)
+    with holding(MANY_LOCKS) as pid, group(pid) as directory:
+        with one_descriptor():
+            result = lock_count.count_locks({"1.1": directory}, 1 << 30)
+        assert result == {"over": {}, "unclear": ["1.1"]}
+        assert over({"1.1": directory}) == {"1.1": 9}
+
+
+EPOLL = """
+import select
+epoll, copied = select.epoll(), os.eventfd(0)
+for at in range(500, 900):
+    epoll.register(os.dup2(copied, at))
+fcntl.flock(epoll, fcntl.LOCK_SH)
+"""
+
+
+def test_epoll_with_very_many_registrations_costs_a_count_units_and_hides_no_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_count, "_TEXT_MAX", 4096)
+    with holding(EPOLL) as pid:
+        sizes = [len(text) for text, _ in lock_count._texts(pid, pid)]
+        assert max(sizes) == 4096, "no more is in memory"
+        units = {inode: units for units, inode, _ in lock_count._table(pid, pid)}
+        assert units[lock_count.anonymous_inode()] >= 400 * 64 // lock_count._UNIT
+        assert number_of(pid) == 1

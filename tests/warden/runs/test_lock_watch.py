@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -148,6 +149,15 @@ def test_run_over_the_limit_is_ended_by_its_shim(
     assert world.look() == 2, "the memory is as it was: the run must be counted again"
 
 
+def test_runs_over_their_limit_do_not_have_the_warden_count_all_the_time(world: World) -> None:
+    world.memory.size = STEP
+    world.look()
+    world.clock.now += 0.4
+    world.answer({"7.3": 123456})
+    assert world.look(run_watch.SOON_S) == world.look(run_watch.SOON_S) == 1
+    assert world.look(0.4) == 2
+
+
 def test_run_whose_shim_does_not_end_it_is_killed(world: World) -> None:
     world.memory.size = STEP
     for number, after_s in enumerate((LOOK_S, LOOK_S, run_watch.END_S + 1)):
@@ -190,12 +200,25 @@ def test_count_that_fails_is_made_again(world: World, fails: str) -> None:
     assert world.look(run_watch.RETRY_S) == 1
 
 
-def test_lock_on_the_inode_of_all_eventfds_has_the_runs_counted_now_and_then(world: World) -> None:
+def test_lock_of_a_sleeping_program_on_an_eventfd_has_the_runs_counted_less_and_less_often(
+    world: World,
+) -> None:
+    def seconds_to_the_next_count() -> int:
+        world.answer()
+        counts = len(world.counts)
+        return next(waited for waited in itertools.count(1) if world.look(1) > counts)
+
     world.memory.anonymous = True
     assert world.look() == 1
+    assert [seconds_to_the_next_count() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     world.answer()
-    assert world.look() == 1
-    assert world.look(run_watch.RETRY_S) == 2
+    world.memory.size += run_watch.FAST
+    counts = len(world.counts)
+    assert world.look() == counts + 1, "more locks are made"
+    assert [seconds_to_the_next_count() for _ in range(3)] == [1, 2, 4]
+    world.answer({"7.3": 65})
+    assert world.look() == counts + 5
+    assert [seconds_to_the_next_count() for _ in range(2)] == [1, 2]
 
 
 LOCKS = """

@@ -17,7 +17,7 @@ from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.model import MIB
 from sandboxd.warden.runs import cpu_hold, slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
-from sandboxd.warden.runs.cpu_hold import CpuHold
+from sandboxd.warden.runs.cpu_hold import CpuHolds
 from sandboxd.warden.slots.slots import RunShare, Slot
 from sandboxd.warden.uid_lease import UidLease
 
@@ -226,11 +226,12 @@ def test_run_that_is_held_has_hardly_any_cpu_time_and_its_limit_afterwards(
     hierarchy: Hierarchy, slot: Slot
 ) -> None:
     group = begin(hierarchy, slot, 1, cpus=2)
-    hold = CpuHold(group)
+    holds = CpuHolds()
+    holds.begin(group)
     assert group.files.cpu_quota_us() == PERIOD_US // 100
-    hold.end()
+    holds.end(group)
     assert group.files.cpu_quota_us() == 2 * PERIOD_US
-    CpuHold(group)
+    holds.begin(group)
     cpu_hold.end_left(group)
     assert group.files.cpu_quota_us() == 2 * PERIOD_US
     end(hierarchy, slot, 1)
@@ -241,17 +242,18 @@ def test_hold_that_begins_while_the_limits_of_a_step_are_set_does_not_stop_the_r
 ) -> None:
     group = begin(hierarchy, slot, 1, cpus=2)
     group.open()
-    write, held = GroupFiles.write, list[CpuHold]()
+    write, held, holds = GroupFiles.write, list[Group](), CpuHolds()
 
     def hold_after(files: GroupFiles, name: str, value: str) -> None:
         write(files, name, value)
         if name in ("cpu.max", "cpu.cfs_quota_us") and not held:
             monkeypatch.setattr(GroupFiles, "write", write)
-            held.append(CpuHold(Group(group.dirs)))
+            held.append(Group(group.dirs))
+            holds.begin(held[0])
 
     monkeypatch.setattr(GroupFiles, "write", hold_after)
     group.limit(replace(STEP_LIMITS, memory=LIMIT, cpus=1))
-    held[0].end()
+    holds.end(held[0])
     assert group.files.cpu_quota_us() == PERIOD_US
     group.close()
     end(hierarchy, slot, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +22,7 @@ def look(number: int, seen: list[int] | None = None) -> Iterator[int]:
 def test_run_with_few_descriptors_is_done_behind_many_with_very_many() -> None:
     seen: list[int] = []
     looks = {f"{number}.1": look(1 << 30) for number in range(9)} | {"9.1": look(9, seen)}
-    unfinished = take_turns(looks, 10 * SLICE, lambda: False)
+    unfinished = take_turns(looks, 10 * SLICE)
     assert len(seen) == 9 and "9.1" not in unfinished.unclear
     assert len(unfinished.unclear) == 9
 
@@ -28,7 +30,7 @@ def test_run_with_few_descriptors_is_done_behind_many_with_very_many() -> None:
 def test_bound_is_of_all_runs_together() -> None:
     seen: list[int] = []
     looks = {f"{number}.1": look(1 << 30, seen) for number in range(3)}
-    take_turns(looks, 5 * SLICE, lambda: False)
+    take_turns(looks, 5 * SLICE)
     assert len(seen) == 5 * SLICE
 
 
@@ -37,13 +39,28 @@ def test_run_that_takes_more_units_than_any_program_is_named_and_not_looked_at_f
 ) -> None:
     monkeypatch.setattr(turns, "RUN_MAX", 3 * SLICE)
     looks = {"1.1": look(1 << 30), "2.1": look(2 * SLICE)}
-    assert take_turns(looks, 1 << 30, lambda: False) == Unfinished([], ["1.1"])
+    assert take_turns(looks, 1 << 30) == Unfinished([], ["1.1"])
 
 
-def test_count_ends_when_it_is_enough() -> None:
+def test_runs_that_were_cut_off_are_named_in_the_order_of_their_next_turns() -> None:
+    looks = {name: look(1 << 30) for name in ("1.1", "2.1", "3.1")}
+    assert take_turns(looks, 2 * SLICE) == Unfinished(["3.1", "1.1", "2.1"], [])
+
+
+def test_run_that_cannot_be_looked_at_for_want_of_memory_is_unclear_and_others_are_counted() -> (
+    None
+):
+    def fail(number: int) -> Iterator[int]:
+        yield 1
+        raise OSError(number, os.strerror(number))
+
     seen: list[int] = []
-    looks = {"1.1": look(1 << 30, seen), "2.1": look(1)}
-    assert take_turns(looks, 1 << 30, lambda: bool(seen)) == Unfinished(["2.1", "1.1"], [])
+    for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        looks = {"1.1": fail(number), "2.1": look(9, seen)}
+        assert take_turns(looks, 1 << 30) == Unfinished(["1.1"], [])
+    assert len(seen) == 27
+    with pytest.raises(OSError):
+        take_turns({"1.1": fail(errno.EIO)}, 1 << 30)
 
 
 def test_all_items_of_all_tables_come_and_each_table_has_its_turn() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sandboxd.errors import StageError
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.job_process import JobSpec
+from sandboxd.warden.runs.cpu_hold import CpuHolds
 from sandboxd.warden.runs.lock_watch import LockMemory, LockWatch
 from sandboxd.warden.runs.run_watch import LOOK_S
 from sandboxd.warden.runs.worker import Worker
@@ -67,7 +68,10 @@ class World:
         self.is_full = False
         self.others: list[Worker] = []
         self.watch = LockWatch(
-            self.begin, lambda: [self.run, self.helper, self.warm, *self.others], self.memory
+            self.begin,
+            lambda: [self.run, self.helper, self.warm, *self.others],
+            CpuHolds(),
+            self.memory,
         )
 
     def slot(self) -> Slot:
