@@ -1,7 +1,10 @@
 """Callers that act at the same time, each a process of its own.
 
 Threads of one Python would wait for each other. A caller prepares itself, waits for the signal to
-begin, acts until the time is over, and reports the time of each act.
+begin, acts until the time is over, and reports the time of each act. An act that
+begins in the first part of the time, WARM_UP, does not count: the preparation of many callers, and
+the end of those before, still have the daemon at work then, and a session that was created first
+may be at rest again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from sandboxd.jail import syscalls
 
 from .sandboxes import Act
 
+WARM_UP = 0.25
+"""The part of the time that counts by which callers act before it."""
+
 Caller = Callable[[], AbstractContextManager[Act]]
 """Prepares one caller; the act to repeat. The end of the context is not measured."""
 
@@ -33,12 +39,12 @@ class Load:
 
 
 def load(caller: Caller, count: int, seconds: float) -> Load:
-    """Let `count` callers act for `seconds`. Raises RuntimeError when one of them fails."""
+    """Let `count` callers act for `seconds` that count. Raises RuntimeError when one fails."""
     gates = _Gates()
     reports = [_fork(caller, seconds, gates) for _ in range(count)]
     gates.close_inner()
     ready = [os.read(pipe, 1) for _, pipe in reports]
-    began = time.perf_counter()
+    began = time.perf_counter() + seconds * WARM_UP
     os.close(gates.begin_outer)
     texts = [_read_all(pipe) for _, pipe in reports]
     os.close(gates.leave_outer)
@@ -96,12 +102,13 @@ def _act(caller: Caller, seconds: float, gates: _Gates, reports: int) -> None:
         os.read(gates.begin_inner, 1)
         values = array.array("d", [0.0])
         now = time.perf_counter()
-        deadline = now + seconds
-        while now < deadline:
+        counts_from = now + seconds * WARM_UP
+        while now < counts_from + seconds or len(values) == 1:
             before = now
             act()
             now = time.perf_counter()
-            values.append((now - before) * 1000)
+            if before >= counts_from:
+                values.append((now - before) * 1000)
         values[0] = now
         with os.fdopen(reports, "wb") as file:
             file.write(values.tobytes())
