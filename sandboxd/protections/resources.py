@@ -160,9 +160,11 @@ PROTECTIONS = (
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",
         ("warden/runs/memory_handoff.py",),
-        tests=("tests/e2e/test_memory_handoff.py",),
-        remains="buffers of pipes and sockets that are handed on: "
-        "the bound of the group of all runs (MemoryMax)",
+        tests=("tests/e2e/test_memory_handoff.py", "tests/e2e/test_workspace_memory.py",
+               "tests/warden/runs/test_memory_handoff.py"),
+        remains="buffers of pipes and sockets that are handed on, and memory that goes to a "
+        "workspace of another user, which is inside of the own one: the bound of the group of all "
+        "runs (MemoryMax); processes of the host that take memory in a workspace",
     ),
     Protection(
         "deadlines",
