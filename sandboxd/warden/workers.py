@@ -140,6 +140,10 @@ class Workers:
         if ended.slot and ended.run is not None:
             slot_group.leave(self._resources.hierarchy, ended.slot, ended.run)
 
+    def meets_others(self, slot: Slot, terminal: bool) -> bool:
+        """A run of `slot` that begins now, a `terminal` or not, can send descriptors to others."""
+        return self._handoff.meets_others(slot, terminal, self.all())
+
     def kill(self, slot: Slot) -> None:
         """End all workers of `slot`."""
         for worker in self.all():

@@ -12,6 +12,9 @@ may hold it for longer than HELD_S are ended. Runs of other owners cannot hold i
 and a workspace belong to one. The sessions that could have passed something on are remembered by
 place (`places_of`), because a session between two others may be gone already. A place that no slot
 has is forgotten: a descriptor waits in a socket only as long as a process has the socket.
+
+Other memory stays with a descriptor, too, and no cgroup counts it, such as that of locks. A run
+that begins while others could get its descriptors has smaller bounds of it (shim/bounded_calls.py).
 """
 
 from __future__ import annotations
@@ -51,8 +54,7 @@ class MemoryHandoff:
     def may_go(self, ended: Worker, workers: Iterable[Worker]) -> bool:
         """No run holds memory of the run `ended`. Ends workers that may hold it for too long."""
         assert ended.group and ended.slot
-        self._forget_unused()
-        self._relate([ended, *workers])
+        self._relate(ended.slot, workers)
         holders = list(self._may_hold(ended.slot, workers))
         if not holders or not ended.group.holds_memory():
             self._since.pop(ended.group.name, None)
@@ -62,13 +64,23 @@ class MemoryHandoff:
             _end(ended.group, holders)
         return False
 
+    def meets_others(self, slot: Slot, terminal: bool, workers: Iterable[Worker]) -> bool:
+        """There are runs to which a run of `slot` that begins now can send a descriptor. The run
+        before it may still be among `workers`: a session has one at a time, beside terminals."""
+        if places_of(slot):
+            self._relate(slot, workers)
+        return any(
+            terminal or one.terminal or one.slot is not slot
+            for one in self._may_hold(slot, workers)
+        )
+
     def _may_hold(self, slot: Slot, workers: Iterable[Worker]) -> Iterator[Worker]:
         """The runs to which a program of `slot` can have sent a descriptor."""
         family = set[str]().union(*(self._families[place] for place in places_of(slot)))
         for worker in workers:
             if worker.run is None or worker.slot is None:
                 continue
-            if worker.slot is slot or family & places_of(worker.slot):
+            if worker.slot is slot or (family and family & places_of(worker.slot)):
                 yield worker
 
     def _forget_unused(self) -> None:
@@ -78,10 +90,12 @@ class MemoryHandoff:
             for place in self._families.keys() - in_use:
                 self._families.pop(place).discard(place)
 
-    def _relate(self, workers: Iterable[Worker]) -> None:
-        """Places of one session are of one family from then on."""
-        for slot in {one.slot.number: one.slot for one in workers if one.slot}.values():
-            places = places_of(slot)
+    def _relate(self, slot: Slot, workers: Iterable[Worker]) -> None:
+        """Places of one session, that of `slot` or of a worker, are of one family from then on."""
+        self._forget_unused()
+        slots = {one.slot.number: one.slot for one in workers if one.slot} | {slot.number: slot}
+        for one in slots.values():
+            places = places_of(one)
             family = places.union(*(self._families.get(place, set()) for place in places))
             self._families |= dict.fromkeys(family, family)
 

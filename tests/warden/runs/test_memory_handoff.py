@@ -99,3 +99,26 @@ def test_memory_stays_held_through_a_workspace_and_a_folder_of_a_session_that_is
 def test_run_that_shares_no_folder_holds_no_memory(folders: tuple[str, ...]) -> None:
     host = Host()
     assert host.may_go(host.lease("a"), host.lease(*folders), memory=HELD)
+
+
+def test_run_meets_the_terminals_of_its_session_and_not_the_run_before_it() -> None:
+    host = Host()
+    slot, other = host.lease(), host.lease()
+    before, terminal = Worker(0, slot, 1, group()), Worker(0, slot, 2, group(), terminal=True)
+    warm, apart = Worker(0, slot, None, group()), Worker(0, other, 1, group(), terminal=True)
+    assert not host.handoff.meets_others(slot, False, [before, warm, apart])
+    assert host.handoff.meets_others(slot, False, [before, terminal])
+    assert host.handoff.meets_others(slot, True, [before])
+
+
+def test_run_meets_runs_of_sessions_that_it_reaches_through_a_third_one_that_is_gone() -> None:
+    host = Host()
+    first, last, between = host.lease("a"), host.lease("b"), host.lease("a", "b")
+    goes_on = [Worker(0, last, 1, group())]
+    assert host.handoff.meets_others(between, False, goes_on)
+    host.release(between)
+    assert host.handoff.meets_others(first, False, goes_on)
+    assert not host.handoff.meets_others(host.lease("c"), False, goes_on)
+    builds = [Worker(0, host.lease(workspace=(1000, "/srv/one")), 1, group())]
+    assert host.handoff.meets_others(host.lease(workspace=(1000, "/srv/one")), False, builds)
+    assert not host.handoff.meets_others(host.lease(workspace=(1001, "/srv/two")), False, builds)
