@@ -94,11 +94,11 @@ class BareWarden:
         self.provisioning = provisioning.Provisioning(*shared, self.spares)
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
-        link = BrokerLink(self._selector, resources, self.workers.all).link
+        link, meets = BrokerLink(self._selector, resources, self.workers.all).link, lambda *_: False
         self._subjects = (
             SlotRequests(resources, self.workers, ending, jobs, link),
-            RunRequests(self.resources, self.entries, directories, self._started.append, link),
-            FolderRequests(self.resources, self._started.append, self.jobs),
+            RunRequests(resources, self.entries, directories, self._started.append, link, meets),
+            FolderRequests(resources, self._started.append, jobs),
         )
 
     def is_warm(self, pid: int) -> bool:

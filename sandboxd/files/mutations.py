@@ -110,7 +110,8 @@ def remove(api: ApiConnection, home: int, inbox: int, names: list[str], recursiv
     requested = _components(names)
     for name in requested:
         _check_removable(home, name, recursive)
-    tops = [n for n in requested if not any(n[:i] in requested for i in range(1, len(n)))]
+    known = frozenset(requested)
+    tops = [n for n in requested if not any(n[:i] in known for i in range(1, len(n)))]
     with contextlib.ExitStack() as undo:
         for number, name in enumerate(tops):
             try:

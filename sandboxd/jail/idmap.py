@@ -9,9 +9,11 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from . import syscalls
 from .mounts import IDMAP
@@ -33,22 +35,27 @@ def user_namespace(stored: Ids, seen: Ids, name: str = STAGE) -> int:
 
     Raises StageError `name` where the kernel refuses, as with user.max_user_namespaces = 0.
     """
-    with stage(name):
-        ready, report = os.pipe2(os.O_CLOEXEC)
-        hold, done = os.pipe2(os.O_CLOEXEC)
-        with os.fdopen(ready, "rb") as answer, os.fdopen(done, "wb"):
-            pid = _forked(report, hold, done)
-            os.close(report)
-            os.close(hold)
-            try:
-                _expect_created(answer.read())
-                for kind in ("uid", "gid"):
-                    with open(f"/proc/{pid}/{kind}_map", "w") as file:
-                        file.write(f"{getattr(stored, kind)} {getattr(seen, kind)} 1")
-                return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            finally:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+    with stage(name), contextlib.ExitStack() as ends:
+        answer, report = _pipe(ends)
+        hold, done = _pipe(ends)
+        pid = _forked(report.fileno(), hold.fileno(), done.fileno())
+        try:
+            report.close()
+            _expect_created(answer.read())
+            for kind in ("uid", "gid"):
+                with open(f"/proc/{pid}/{kind}_map", "w") as file:
+                    file.write(f"{getattr(stored, kind)} {getattr(seen, kind)} 1")
+            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    """The ends of a pipe, to read and to write; `stack` closes them."""
+    to_read, to_write = os.pipe2(os.O_CLOEXEC)
+    read_end = stack.enter_context(os.fdopen(to_read, "rb"))
+    return read_end, stack.enter_context(os.fdopen(to_write, "wb"))
 
 
 def _forked(report: int, hold: int, done: int) -> int:

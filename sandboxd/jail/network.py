@@ -141,9 +141,23 @@ def enable_multicast() -> None:
 
 
 def verify() -> None:
-    """The loopback is there, and it is up."""
+    """The loopback is there and up, and the kernel has the bounds. /proc/sys shows each process the
+    settings of its own network, also where they are shown read-only."""
     # Some kernels put down tunnel devices (tunl0, sit0 ...) into each new namespace; they are
     # idle without CAP_NET_ADMIN, so only the loopback's own state is compared.
     with stage("network"):
         answer = _ioctl(_INET, _SIOCGIFFLAGS, _QUESTION)
     expect("network", "loopback up", bool(_IFREQ.unpack(answer)[1] & _IFF_UP), True)
+    for setting, value in BOUNDS:
+        with stage("network"):
+            current = _read(setting)
+        expect("network", setting, current, value.decode())
+
+
+def _read(setting: str) -> str:
+    """The value of a setting, with single spaces."""
+    fd = os.open(setting, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return " ".join(os.read(fd, 256).decode().split())
+    finally:
+        os.close(fd)

@@ -115,7 +115,8 @@ PROTECTIONS = (
         "locks on files",
         "a run that holds more than 100,000 locks on files (fcntl, flock), or 64 on the inode that "
         "all eventfds and epolls of the host share, is ended: no cgroup counts their memory; locks "
-        "of open files (F_OFD_SETLK) are bounded by the shim",
+        "of open files (F_OFD_SETLK) are bounded by the shim, to a sixteenth beside programs that "
+        "could keep them",
         ("warden/runs/lock_watch.py", "warden/runs/lock_count.py", "warden/runs/turns.py",
          "warden/runs/unclear_runs.py", "warden/runs/cpu_hold.py", "jail/uncounted_memory.py",
          "shim/bounded_calls.py"),
@@ -128,10 +129,14 @@ PROTECTIONS = (
         attacks=("file-locks", "locks-on-eventfds"),
         tests=("tests/warden/runs/test_lock_watch.py", "tests/warden/runs/test_lock_count.py",
                "tests/warden/runs/test_unclear_runs.py", "tests/warden/runs/test_turns.py",
-               "tests/e2e/test_locks.py", "tests/shim/test_bounded_calls.py"),
+               "tests/e2e/test_locks.py", "tests/e2e/test_locks_handed_on.py",
+               "tests/shim/test_bounded_calls.py", "tests/shim/test_denied_calls.py",
+               "tests/warden/runs/test_memory_handoff.py"),
         remains="until they are counted, for some 0.7 s, all runs together make some 200 MB of "
         "locks a second with each CPU of the host, and one with very many descriptors some 2 MB "
-        "a second for up to some five seconds more; while no daemon is there, nobody counts",
+        "a second for up to some five seconds more; while no daemon is there, nobody counts; each "
+        "run beside a terminal, or a session with the same folder or user of workspaces, can leave "
+        "0.8 MB of locks there",
     ),
     Protection(
         "connections in no file",
@@ -160,9 +165,11 @@ PROTECTIONS = (
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",
         ("warden/runs/memory_handoff.py",),
-        tests=("tests/e2e/test_memory_handoff.py",),
-        remains="buffers of pipes and sockets that are handed on: "
-        "the bound of the group of all runs (MemoryMax)",
+        tests=("tests/e2e/test_memory_handoff.py", "tests/e2e/test_workspace_memory.py",
+               "tests/warden/runs/test_memory_handoff.py"),
+        remains="buffers of pipes and sockets that are handed on, and memory that goes to a "
+        "workspace of another user, which is inside of the own one: the bound of the group of all "
+        "runs (MemoryMax); processes of the host that take memory in a workspace",
     ),
     Protection(
         "deadlines",

@@ -58,9 +58,11 @@ class DeniedCalls:
         """The descriptor of the listener."""
         return self._listener
 
-    def watch(self, selector: selectors.BaseSelector) -> None:
-        """Begin a run: answer from now on whenever `selector` reports a call."""
+    def watch(self, selector: selectors.BaseSelector, meets_others: bool = False) -> None:
+        """Begin a run: answer from now on whenever `selector` reports a call. `meets_others`: its
+        programs can send descriptors to those of other runs."""
         self._selector = selector
+        self._bounds.begin(meets_others)
         self._due, self._total = None, 0.0
         self._register()
 
@@ -71,7 +73,6 @@ class DeniedCalls:
     def begin(self) -> None:
         """Begin a step: its counts start at 0."""
         self.counts, self.last = {}, None
-        self._bounds.begin()
 
     def answer(self) -> bool:
         """Answer one call; False when no call waits. Raises OSError for a descriptor that is no

@@ -103,7 +103,7 @@ class RunExecution:
         """Run all steps. The journal then has a verdict for each step that the run came to."""
         self._writer.begin()
         self.denied, self.broker = denied, broker
-        denied.watch(self.selector)
+        denied.watch(self.selector, self.spec.meets_others)
         if broker:
             broker.begin(self.selector, self._note_refusal)
         build_failed = False

@@ -20,9 +20,9 @@ ORDER = messages.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
 
 _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",
-            "tied", "stays", "network")  # fmt: skip
+            "tied", "stays", "network", "meets_others")  # fmt: skip
 """The fields that an order has as they are."""
-_NEXT = ("run", "interactive", "shell", "environ", "stays")
+_NEXT = ("run", "interactive", "shell", "environ", "stays", "meets_others")
 """The same of an order for the next run of a session."""
 DESCRIPTORS_MAX = 8 + ATTACHMENTS_MAX
 """Descriptors of an order at most."""
@@ -42,6 +42,7 @@ class RunSpec:
     tied         the run ends with its warden
     stays        the shim may stay for the next run of the session
     network      the run has a socket for a broker
+    meets_others programs of other runs can get descriptors from its programs
     """
 
     slot: int
@@ -68,6 +69,7 @@ class RunSpec:
     tied: bool
     stays: bool = False
     network: bool = False
+    meets_others: bool = False
 
     def order(self) -> tuple[dict[str, Any], list[int]]:
         """The packet with these values, and its descriptors, which stay the caller's."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from .. import log, runtimes
 from ..config.settings import Config
+from ..errors import StageError
 from ..host import mountinfo, procfs
 from ..jail import overlays, syscalls
 from ..jail.overlays import HostView, Source
@@ -33,7 +34,7 @@ SIZE = 256 << 20
 """Bytes of one copy at most. That of a host with seventy languages has 5 MiB."""
 
 PAUSE_S = 5.0
-"""Between two copies, while apt is at work."""
+"""Between two copies, while apt is at work, and between two tries to make one."""
 
 LOOK_S = 0.2
 """Between two looks at the host: each takes a tenth of a millisecond."""
@@ -99,12 +100,16 @@ class HostFiles:
         self._stamp = stamp(self._selection)
         place = self._place()
         selected, paths = self._selection, self._paths
-        jobs.begin(
-            "host-files",
-            lambda: dataclasses.asdict(make_view(place, selected, paths)),
-            lambda result: self._use(place, result),
-            keep=(),
-        )
+        try:
+            jobs.begin(
+                "host-files",
+                lambda: dataclasses.asdict(make_view(place, selected, paths)),
+                lambda result: self._use(place, result),
+                keep=(),
+            )
+        except StageError as error:  # no process can be made: the next try is after PAUSE_S
+            self._outdated, self._working = True, False
+            log.event("host-files.failed", logging.ERROR, path=place, error=str(error))
 
     def remove(self) -> None:
         """Remove the current copy, at the end of the warden. Runs that go on keep it."""

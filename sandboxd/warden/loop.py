@@ -145,11 +145,12 @@ class WardenLoop:
             provisioning,
             SlotRequests(resources, self._workers, self._teardown, self._jobs, self._broker.link),
             RunRequests(
-                resources, self._entries, directories, self._workers.add, self._broker.link
+                resources, self._entries, directories, self._workers.add, self._broker.link,
+                self._workers.meets_others,
             ),
             FolderRequests(resources, self._workers.add, self._jobs),
             WorkspaceRequests(resources, self._jobs),
-        )
+        )  # fmt: skip
         self._remounts = Remounts(
             resources, self._jobs, self._entries.end_warm, self._teardown.go_on
         )

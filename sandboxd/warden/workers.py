@@ -50,7 +50,7 @@ class Workers:
         self._watched: dict[int, Worker] = {}  # by pidfd
         # The spawner's word that a fault has ended a shim may come after its end.
         self._last = deque[Worker](maxlen=LAST)
-        self._handoff = MemoryHandoff(lambda: resources.folders.used)
+        self._handoff = MemoryHandoff(lambda: resources.slots.leased.values())
         self._removals = GroupRemovals(
             selector,
             lambda ended: self._handoff.may_go(ended, self.all()),
@@ -139,6 +139,10 @@ class Workers:
         self._resources.hierarchy.tidy(ended.group)
         if ended.slot and ended.run is not None:
             slot_group.leave(self._resources.hierarchy, ended.slot, ended.run)
+
+    def meets_others(self, slot: Slot, terminal: bool) -> bool:
+        """A run of `slot` that begins now, a `terminal` or not, can send descriptors to others."""
+        return self._handoff.meets_others(slot, terminal, self.all())
 
     def kill(self, slot: Slot) -> None:
         """End all workers of `slot`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import uuid
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import httpx
 import hypothesis
@@ -13,7 +15,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from sandboxd.api.routes.gql_queries import TOKENS_MAX
+from sandboxd.api.routes.gql_queries import TOKENS_MAX, Root
+from sandboxd.api.routes.gql_queries import answer as execute
+from sandboxd.config.settings import Config
+from sandboxd.store.sessions import SessionRow
 
 from ..each_case import each_case
 from ..effort import examples
@@ -180,6 +185,8 @@ WRONG = {
     "offset": "{ compute_session_list(limit: 1, offset: -1) { total_count } }",
     "filter": "{ compute_session_list(limit: 1, offset: 0, filter: \"x\") { total_count } }",
     "order": "{ compute_session_list(limit: 1, offset: 0, order: \"containers\") { total_count } }",
+    "long order": "{ vfolder_own_list(limit: 1, offset: 0, order: \"%s\") { total_count } }"
+    % ("x" * 9999),
     "tokens": "{ " + "keypair { is_admin } " * (TOKENS_MAX // 4 + 1) + "}",
     "depth": "{ a " * 5000,
     "fragments of themselves": "{ ...a } fragment a on Query { ...a }",
@@ -195,6 +202,68 @@ def test_wrong_queries_are_refused_with_their_errors(http: httpx.Client, kind: s
     answer = ask(http, WRONG[kind])
     assert_problem(answer, 400, "/graphql-error")
     assert answer.json()["errors"][0]["message"]
+
+
+WORDS = {"order": ",".join(["id"] * 600_000), "status": "," * 1_000_000}
+
+
+@each_case("argument", WORDS)
+def test_query_with_a_list_of_very_many_words_is_refused_by_its_name(
+    user: httpx.Client, argument: str
+) -> None:
+    create(user)
+    each = f"compute_session_list(limit: 0, offset: 0, {argument}: $text) {{ total_count }}"
+    fields = " ".join(f"a{number}: {each}" for number in range(50))
+    answer = ask(user, f"query($text: String) {{ {fields} }}", text=WORDS[argument])
+    assert_problem(answer, 400, "/graphql-error")
+    messages = {error["message"] for error in answer.json()["errors"]}
+    assert len(messages) == 1 and f"{argument} must have" in messages.pop()
+
+
+def test_order_with_keys_that_are_repeated_goes_by_the_first_of_each(user: httpx.Client) -> None:
+    for name in ("bbbb", "aaaa"):
+        create(user, name)
+    items = listed(user, order="status,-name,name,+status")["items"]
+    assert [item["name"] for item in items] == ["bbbb", "aaaa"]
+
+
+def test_query_that_names_every_status_of_the_official_clients_is_answered(
+    user: httpx.Client,
+) -> None:
+    create(user)
+    names = (
+        "PENDING,SCHEDULED,PULLING,PREPARING,PREPARED,CREATING,RUNNING,RESTARTING,BUILDING,"
+        "RUNNING_DEGRADED,TERMINATING,TERMINATED,ERROR,CANCELLED,RESIZING,SUSPENDED,DEPRIORITIZING"
+    )
+    assert listed(user, status=names)["total_count"] == 1
+
+
+class EndedSessions:
+    """The sessions of a fake daemon: those that are over, and how often they were read."""
+
+    def __init__(self, rows: list[SessionRow]) -> None:
+        self._rows = rows
+        self.reads = 0
+
+    def ended_rows(self, _: str | None) -> list[SessionRow]:
+        self.reads += 1
+        return self._rows
+
+
+def test_query_that_repeats_a_field_reads_the_ended_sessions_once() -> None:
+    """Each read takes as long as the owner has ended sessions, and holds the database."""
+    row = SessionRow(str(uuid.uuid4()), "ended", "owner", "c", "c", 1.0, status="TERMINATED")
+    sessions = EndedSessions([row])
+    app: Any = mock.Mock(config=Config(), sessions=sessions)
+    root = Root(app, "owner", False, "owner", {}, [])
+    one = f'compute_session(id: "{row.id}") {{ name }}'
+    page = "compute_session_list(limit: 9, offset: 0) { items { name } }"
+    fields = " ".join(f"a{n}: {one} b{n}: {page}" for n in range(20))
+    result = execute(f"{{ {fields} }}", {}, None, root)
+    assert not result.errors and result.data
+    assert result.data["a7"] == {"name": "ended"}
+    assert result.data["b7"] == {"items": [{"name": "ended"}]}
+    assert sessions.reads == 1
 
 
 @each_case("kind", MALFORMED)

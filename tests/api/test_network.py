@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from sandboxd.api.sessions import session_network
 from sandboxd.api.sessions.session_network import described, granted
 from sandboxd.api.telemetry.metrics import network_readings
-from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
+from sandboxd.config.network_profiles import HOSTS_MAX, NetworkConfig, ProfileConfig
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import NetworkGrant
 
@@ -25,6 +26,18 @@ def test_session_without_a_request_has_no_network() -> None:
     assert granted("", "AKIA", CONFIG) is None
     assert granted({}, "AKIA", CONFIG) is None
     assert described(None, CONFIG) is None
+
+
+def test_list_of_very_many_hosts_is_refused_before_any_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def parsed(_: str) -> None:
+        raise AssertionError("a host was looked at")
+
+    monkeypatch.setattr(session_network, "parse_pattern", parsed)
+    with pytest.raises(Invalid) as caught:
+        granted({"profile": "packages", "hosts": ["index.example:443"] * 90_000}, "AKIA", CONFIG)
+    assert f"{HOSTS_MAX} hosts at most" in str(caught.value.data)
 
 
 def test_name_of_a_profile_gives_all_of_its_hosts() -> None:

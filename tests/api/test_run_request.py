@@ -287,6 +287,14 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_name(
     assert slots(server) == before
 
 
+def test_request_with_too_many_cases_is_refused_before_each_is_looked_at(
+    http: httpx.Client,
+) -> None:
+    answer = http.post("/run", json={"image": "c", "cases": [{"colour": 1}] * 30_000})
+    assert_problem(answer, 400, "/invalid-api-params")
+    assert set(answer.json()["data"]) == {"cases"}, answer.text
+
+
 def test_unknown_image_is_404_with_the_images_that_are_there(http: httpx.Client) -> None:
     answer = http.post("/run", json={"image": "nonsense"})
     assert_problem(answer, 404)

@@ -141,6 +141,7 @@ SKIPPED: dict[str, tuple[Skip, str]] = {
     "uts namespace": (unshared(syscalls.CLONE_NEWUTS), "namespaces"),
     "cgroup namespace": (nothing(namespaces, "apply_cgroup"), "namespaces"),
     "loopback": (nothing(network, "apply"), "network"),
+    "bounds of the network": (nothing(network, "bound_memory"), "network"),
     "cgroup": (nothing(Group, "join"), "cgroup"),
     "masks of /proc": (nothing(Mask, "apply"), "mounts"),
     "sealing": (nothing(Tree, "seal"), "mounts"),

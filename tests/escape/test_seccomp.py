@@ -85,7 +85,7 @@ def test_program_that_waits_for_the_answer_to_a_refused_call_ends_with_its_deadl
 def test_refused_call_is_not_carried_out_without_a_supervisor(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DeniedCalls, "watch", lambda denied, selector: denied.close())
+    monkeypatch.setattr(DeniedCalls, "watch", lambda denied, *_: denied.close())
     assert sandbox.run(CALL.format("272, 0x10000000")).stdout == f"-1 {ENOSYS}\n"
 
 

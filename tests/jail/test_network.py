@@ -24,6 +24,7 @@ def bounds() -> str:
     syscalls.mount(SETTINGS, SETTINGS, None, syscalls.MS_BIND)
     syscalls.mount(None, SETTINGS, None, READ_ONLY)
     network.apply()
+    network.verify()
     return " ".join(" ".join(Path(one).read_text().split()) for one, _ in network.BOUNDS)
 
 
@@ -47,3 +48,18 @@ def test_network_that_cannot_be_bounded_stops_the_run(monkeypatch: pytest.Monkey
     with pytest.raises(StageError) as caught:
         attempt(bounds, 20)
     assert caught.value.errno == errno.EPERM
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("setting", [setting for setting, _ in network.BOUNDS])
+def test_network_of_which_the_kernel_has_another_bound_stops_the_run(setting: str) -> None:
+    def changed() -> str:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        network.apply()
+        network.verify()
+        Path(setting).write_text(" ".join(["4096"] * len(Path(setting).read_text().split())))
+        network.verify()
+        return ""
+
+    with pytest.raises(StageError, match=rf"{setting} is 4096.*, not "):
+        attempt(changed, 20)

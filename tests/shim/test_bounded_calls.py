@@ -1,4 +1,4 @@
-"""The bounds of calls that no cgroup counts: memberships of a step, open netlink sockets."""
+"""The bounds of calls that no cgroup counts: memberships of a run, open netlink sockets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sandboxd.shim import bounded_calls
 from sandboxd.shim.bounded_calls import (
     ATTRIBUTES_MAX,
     JOINS_MAX,
+    MEETING_PART,
     NETLINK_MAX,
     OFD_LOCKS_MAX,
     BoundedCalls,
@@ -30,11 +31,13 @@ def test_other_calls_have_no_bound() -> None:
         (LARGE_ATTRIBUTE, ATTRIBUTES_MAX, errno.ENOSPC),
     ],
 )
-def test_each_step_has_its_calls(name: str, most: int, full: int) -> None:
+def test_each_run_has_its_calls_and_fewer_when_others_can_keep_what_it_leaves(
+    name: str, most: int, full: int
+) -> None:
     calls = BoundedCalls(lambda: 0)
-    for _ in range(2):
-        calls.begin()
-        assert {calls.error(name) for _ in range(most)} == {0}
+    for meets_others, part in ((False, 1), (True, MEETING_PART), (False, 1)):
+        calls.begin(meets_others)
+        assert {calls.error(name) for _ in range(most // part)} == {0}
         assert calls.error(name) == full
 
 
@@ -43,14 +46,14 @@ def test_program_that_closes_its_netlink_sockets_opens_as_many_as_it_likes() -> 
     assert {calls.error(NETLINK) for _ in range(20 * NETLINK_MAX)} == {0}
 
 
-def test_open_netlink_sockets_are_bounded_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_netlink_sockets_are_bounded_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_calls, "FREED_S", 0)
     opened: list[int] = []
     calls = BoundedCalls(lambda: len(opened))
     for number in range(NETLINK_MAX):
         assert calls.error(NETLINK) == 0
         opened.append(number)
-    calls.begin()
+    calls.begin(False)
     assert calls.error(NETLINK) == errno.ENOBUFS
     opened.clear()
     assert calls.error(NETLINK) == 0

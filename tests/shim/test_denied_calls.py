@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 
+from sandboxd.jail.uncounted_memory import FILE_LOCK
+from sandboxd.shim.bounded_calls import MEETING_PART, OFD_LOCKS_MAX
 from sandboxd.shim.denied_calls import FREE, DeniedCalls
 
 
@@ -48,5 +51,20 @@ def test_next_run_of_a_warm_jail_does_not_wait_for_the_flood_of_the_run_before()
     denied.watch(second)
     assert denied.resume(1.0) is None
     assert list(second.get_map()) == [reader] and denied._total == 0
+    os.close(writer)
+    denied.close()
+
+
+def test_next_step_of_a_run_has_no_locks_of_its_own() -> None:
+    """A program of another run can still have those of the step before, in a socket."""
+    reader, writer = os.pipe()
+    denied = DeniedCalls(reader, {})
+    selector = selectors.DefaultSelector()
+    denied.watch(selector, meets_others=True)
+    for _ in range(OFD_LOCKS_MAX // MEETING_PART):
+        assert denied._decide(FILE_LOCK) == (0, 1)
+    denied.begin()
+    assert denied._decide(FILE_LOCK) == (-errno.ENOLCK, 0)
+    assert denied.counts == {FILE_LOCK: 1}
     os.close(writer)
     denied.close()

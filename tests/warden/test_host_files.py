@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -190,6 +191,23 @@ def test_run_keeps_its_copy_when_a_newer_one_replaces_it(
         current.remove()
     assert result.stdout.strip() == Path("/etc/debian_version").read_text().strip()
     assert later.stdout == "/etc/issue.net\n"
+
+
+def test_copy_for_which_no_process_can_be_made_is_made_later_and_ends_no_warden(
+    files: HostFiles, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    files.select(replace(config, rootfs=replace(config.rootfs, etc=("issue.net",))))
+    jobs = BackgroundJobs()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fork", refused)
+        assert not renew(files, jobs)
+    assert not renew(files, jobs), "the next try has to wait for a while"
+    monkeypatch.setattr(host_files, "PAUSE_S", 0.0)
+    assert renew(files, jobs)
+    assert "issue.net" in _etc(files)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any
@@ -67,15 +67,8 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     """The plan of a run of this session. Raises Invalid."""
     if options.interactive and options.stdin is not None:
         raise Invalid.of({"options.interactive": "not together with options.stdin"})
-    overrides = _overrides(options)
-    steps, clamped = list[Step](), list[Clamp]()
-    for name in STEPS:
-        default: Limits = getattr(config.limits, name)
-        limits, low = granted_limits.step_limits(
-            default, row.limits, overrides[name], config.ceiling, config.run_files
-        )
-        steps.append(Step(name, _command(name, options, runtime), limits))
-        clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
+    commands = {name: _command(name, options, runtime) for name in STEPS}
+    steps, clamped = _limited(commands, options, row, config)
     own = variables.checked(options.environ, "options.environ")
     environ = {
         **runtime.variables(row.network is not None),
@@ -86,9 +79,37 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     if _size(environ, steps) > PLAN_MAX:
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
         raise Invalid.of(data)
-    stdin = None if options.stdin is None else texts.encoded(options.stdin, "options.stdin")
     comparable = _comparable(options)
-    return Plan(tuple(steps), environ, stdin, options.interactive, tuple(clamped), comparable)
+    return Plan(steps, environ, _input(options), options.interactive, clamped, comparable)
+
+
+def planned_again(first: Plan, options: BatchOptions, row: SessionRow, config: Config) -> Plan:
+    """`first` with the input and the limits of `options`. Its commands and variables stay, whose
+    checks take a millisecond: a request has up to a thousand such plans. Raises Invalid."""
+    commands = {step.name: step.command for step in first.steps}
+    steps, clamped = _limited(commands, options, row, config)
+    return replace(first, steps=steps, stdin=_input(options), clamped=clamped)
+
+
+def _limited(
+    commands: Mapping[StepName, str | None], options: BatchOptions, row: SessionRow, config: Config
+) -> tuple[tuple[Step, ...], tuple[Clamp, ...]]:
+    """The steps with their limits, and the limits that had to be lowered. Raises Invalid."""
+    overrides = _overrides(options)
+    steps, clamped = list[Step](), list[Clamp]()
+    for name in STEPS:
+        default: Limits = getattr(config.limits, name)
+        limits, low = granted_limits.step_limits(
+            default, row.limits, overrides[name], config.ceiling, config.run_files
+        )
+        steps.append(Step(name, commands[name], limits))
+        clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
+    return tuple(steps), tuple(clamped)
+
+
+def _input(options: BatchOptions) -> bytes | None:
+    """Standard input of exec, if the options have it. Raises Invalid."""
+    return None if options.stdin is None else texts.encoded(options.stdin, "options.stdin")
 
 
 def _size(environ: dict[str, str], steps: Sequence[Step]) -> int:

@@ -84,33 +84,36 @@ def task(
     build = msgspec.structs.replace(options, exec="", stdin="")
     plan = batch.plan(build, row, runtime, config)
     builds = any(step.command is not None for step in plan.steps)
+    alone = msgspec.structs.replace(options, clean="", build="", stdin="", timeout={}, limits={})
+    first = batch.plan(alone, row, runtime, config)
+    if first.steps[-1].command is None:
+        raise Invalid.of({"options.exec": "the cases need a command"})
     return Task(
         _with_clamps(plan, "exec.", False) if builds else None,
-        tuple(_case(options, case, f"cases.{i}", row, runtime, config)
+        tuple(_case(first, options, case, f"cases.{i}", row, config)
               for i, case in enumerate(cases)),
     )  # fmt: skip
 
 
 def _case(
+    first: Plan,
     options: batch.BatchOptions,
     case: CaseOptions,
     where: str,
     row: SessionRow,
-    runtime: Runtime,
     config: Config,
 ) -> Case:
-    """A case at the place `where` of the request. Its limits win over those of the options."""
+    """A case at the place `where` of the request, with the command and variables of `first`. Its
+    limits win over those of the options."""
     of_exec = options.limits.get("exec") or {}
     if not isinstance(of_exec, dict):
         raise Invalid.of({"options.limits.exec": "an object"})
     limits = {**options.limits, "exec": of_exec | case.limits}
-    own = msgspec.structs.replace(options, clean="", build="", stdin=case.stdin, limits=limits)
+    own = msgspec.structs.replace(options, stdin=case.stdin, limits=limits)
     try:
-        plan = batch.plan(own, row, runtime, config)
+        plan = batch.planned_again(first, own, row, config)
     except Invalid as error:
         raise Invalid(error.public, _renamed(error.data, case, where)) from None
-    if plan.steps[-1].command is None:
-        raise Invalid.of({"options.exec": "the cases need a command"})
     expected = None
     if case.expected is not None:
         expected = texts.encoded(case.expected, f"{where}.expected")

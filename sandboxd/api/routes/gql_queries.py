@@ -7,9 +7,9 @@ So gql.py imports it at the first query: most daemons never get one.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from graphql import (
     ExecutionResult,
@@ -32,6 +32,14 @@ TOKENS_MAX = 1000
 ERRORS_MAX = 10
 PAGE_MAX = 100
 """Items of a list in one answer."""
+STATUSES_MAX, KEYS_MAX = 64, 8
+"""Statuses that a query names, and keys of an order. The official clients name up to 20 statuses,
+and one key."""
+WORD_MAX = 64
+"""Characters of each on average: a mistake repeats them."""
+
+UsedSession = tuple[SessionRow, float, int]
+"""A session with its last use and the number of requests for it."""
 
 _RULES = (*specified_rules, NoSchemaIntrospectionCustomRule)
 
@@ -68,7 +76,9 @@ class Root:
     is_admin: bool
     sees: str | None
     own_keypair: Item
-    live: Sequence[tuple[SessionRow, float, int]]
+    live: Sequence[UsedSession]
+    _lists: dict[tuple[str | None, bool], Mapping[str, UsedSession]] = field(default_factory=dict)
+    _items: dict[str, Item] = field(default_factory=dict)
 
     def keypair(self, _: Any, access_key: str | None = None, **__: Any) -> Item | None:
         """The caller's own keypair."""
@@ -80,8 +90,8 @@ class Root:
             wanted = str(uuid.UUID(id))
         except (ValueError, TypeError, AttributeError):
             raise GraphQLError("id is not a UUID") from None
-        pairs = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
-        return items.session(*pairs[0], self.app.config) if pairs else None
+        pair = self._rows(self.sees, ended=True).get(wanted)
+        return self._session(pair) if pair else None
 
     def compute_container(self, _: Any, id: Any) -> Item | None:
         """The container of a session."""
@@ -93,12 +103,12 @@ class Root:
         access_key: str | None = None, **rest: Any,
     ) -> Item:  # fmt: skip
         """The sessions with one of the statuses, a list with commas; newest first."""
-        wanted = status.upper().replace(" ", "").split(",") if status else None
+        words = _words(status.upper(), STATUSES_MAX, "status") if status else ()
+        wanted = frozenset(words)
         whose = self._named(access_key) or self.sees
-        pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted)
-        pairs = [pair for pair in pairs if not wanted or pair[0].status in wanted]
-        page = [items.session(*pair, self.app.config) for pair in pairs]
-        return _page(page, limit, offset, **rest)
+        pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted).values()
+        chosen = [pair for pair in pairs if not wanted or pair[0].status in wanted]
+        return _page(chosen, self._session, limit, offset, **rest)
 
     def vfolder_list(
         self, _: Any, limit: int, offset: int, access_key: str | None = None, **rest: Any
@@ -106,7 +116,7 @@ class Root:
         """The folders of the owners whom the caller sees, oldest first."""
         whose = self._named(access_key) or self.sees
         rows = [one.row for one in self.app.folders.of(whose)]
-        return _page([dict(described(row)) for row in rows], limit, offset, **rest)
+        return _page(rows, lambda row: dict(described(row)), limit, offset, **rest)
 
     def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
         """The owner's folders."""
@@ -114,7 +124,7 @@ class Root:
 
     def vfolder_invited_list(self, _: Any, limit: int, offset: int, **__: Any) -> Item:
         """No folders: they cannot be shared."""
-        return _page([], limit, offset)
+        return _page([], Item, limit, offset)
 
     vfolder_project_list = vfolder_invited_list
 
@@ -124,19 +134,34 @@ class Root:
             raise GraphQLError("only admins can look at what belongs to another owner")
         return access_key
 
-    def _rows(self, whose: str | None, ended: bool) -> list[tuple[SessionRow, float, int]]:
-        """Sessions with their use, newest first, those that are over only if `ended`."""
+    def _session(self, pair: UsedSession) -> Item:
+        """A session as an object. A request makes each once, however many of its fields show it."""
+        id = pair[0].id
+        if id not in self._items:
+            self._items[id] = items.session(*pair, self.app.config)
+        return self._items[id]
+
+    def _rows(self, whose: str | None, ended: bool) -> Mapping[str, UsedSession]:
+        """Sessions by UUID, newest first, those that are over only if `ended`. A request reads each
+        list once."""
+        if (whose, ended) in self._lists:
+            return self._lists[whose, ended]
         pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
         if ended:  # a session that has ended since `live` was read counts as ended
             pairs |= {
                 row.id: (row, row.used_at, row.runs) for row in self.app.sessions.ended_rows(whose)
             }
-        return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
+        newest = sorted(pairs.items(), key=lambda entry: -entry[1][0].created_at)
+        self._lists[whose, ended] = dict(newest)
+        return self._lists[whose, ended]
+
+
+Row = TypeVar("Row")
 
 
 def _page(
-    items: list[Item], limit: int, offset: int, filter: str | None = None,
-    order: str | None = None, **_: Any,
+    rows: Sequence[Row], described: Callable[[Row], Item], limit: int, offset: int,
+    filter: str | None = None, order: str | None = None, **_: Any,
 ) -> Item:  # fmt: skip
     """A part of a list, in the `order` of some fields: "name" or "+name", "-created_at", with
     commas between. Raises GraphQLError."""
@@ -144,9 +169,23 @@ def _page(
         raise GraphQLError("filter is not offered: leave it out")
     if not 0 <= limit <= PAGE_MAX or offset < 0:
         raise GraphQLError(f"limit must be 0 to {PAGE_MAX}, offset 0 or more")
-    for key in reversed(order.split(",") if order else []):
-        name = key.strip().lstrip("+-")
+    if not order:
+        page = [described(row) for row in rows[offset : offset + limit]]
+        return {"items": page, "total_count": len(rows)}
+    descends: dict[str, bool] = {}
+    for key in _words(order, KEYS_MAX, "order"):
+        descends.setdefault(key.lstrip("+-"), "-" in key)
+    items = [described(row) for row in rows]
+    for name in reversed(descends):
         if any(not isinstance(item.get(name, []), (str, int, type(None))) for item in items):
             raise GraphQLError(f"a list cannot have the order of {name!r}")
-        items = sorted(items, key=lambda item: str(item[name] or ""), reverse="-" in key)
+        items.sort(key=lambda item: str(item[name] or ""), reverse=descends[name])
     return {"items": items[offset : offset + limit], "total_count": len(items)}
+
+
+def _words(text: str, most: int, argument: str) -> Sequence[str]:
+    """The words of a list with commas. Raises GraphQLError for a list that is too long: each word
+    is work for each item."""
+    if len(text) > most * WORD_MAX or text.count(",") >= most:
+        raise GraphQLError(f"{argument} must have {most} words with commas between at most")
+    return [word.strip() for word in text.split(",")]

@@ -29,7 +29,7 @@ from ..http.body_budget import count_body
 from ..http.delivery import attended
 from ..http.responses import JsonResponse
 from ..options import batch, granted_limits
-from ..options.cases import CaseOptions, Task, task
+from ..options.cases import CASES_MAX, CaseOptions, Task, task
 from ..processes.file_client import path
 from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
 from ..sessions.registry import new_id
@@ -67,7 +67,7 @@ class RunRequest(ParameterSet):
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
     files: Annotated[list[Any], _objects(InlineFile)] = []
     options: Annotated[dict[str, Any], ObjectKeys(batch.BatchOptions)] = {}
-    cases: Annotated[list[Any], _objects(CaseOptions)] = []
+    cases: Annotated[list[Any], _objects(CaseOptions), Meta(max_length=CASES_MAX)] = []
     stop_on_failure: bool = False
     get: Annotated[list[str], Meta(max_length=FILES_RETURNED)] = []
     console: Literal["text", "base64"] = "text"

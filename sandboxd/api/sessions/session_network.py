@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from ...config.network_profiles import NetworkConfig
+from ...config.network_profiles import HOSTS_MAX, NetworkConfig
 from ...errors import Forbidden, Invalid
 from ...model import NetworkGrant
 from ...network_hosts import parse_pattern
@@ -40,6 +40,8 @@ def _narrowed(value: dict[str, Any]) -> tuple[str, list[str]]:
         raise _invalid("the name of a profile, or an object with profile and hosts, is expected")
     if not isinstance(hosts, list) or not hosts or not all(isinstance(one, str) for one in hosts):
         raise _invalid("hosts must be a list of texts, HOST:PORT each")
+    if len(hosts) > HOSTS_MAX:  # before each is looked at
+        raise _invalid(f"a session can name {HOSTS_MAX} hosts at most")
     return profile, hosts
 
 

@@ -188,18 +188,18 @@ class BrokerLink:
         if not self._process.runs:
             return
         grant = dataclasses.asdict(slot.network) | {"session": slot.session, "run": run}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            try:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, theirs:
                 self._process.send({"link": grant}, [ours.fileno()])
                 run_directory.send(
                     slot.run_path(run), control_ops.BROKER.message(), theirs.fileno()
                 )
-            except OSError as error:
-                log.event(
-                    "broker.no_link", logging.WARNING, slot=slot.number, run=run, error=str(error)
-                )
-                self._lose(slot.session, run)
+        except OSError as error:
+            log.event(
+                "broker.no_link", logging.WARNING, slot=slot.number, run=run, error=str(error)
+            )
+            self._lose(slot.session, run)
 
     def _lose(self, session: str, run: int) -> None:
         """The link of a run has not arrived."""

@@ -93,12 +93,13 @@ class FolderRequests:
         """Unmount the folder, if nobody else uses it. Its helper may have failed already, and then
         the last descriptor waits for the disk: a background job has that one."""
         folders = self._resources.folders
-        file_systems = folders.end_call(folder, call)
+        file_systems: list[int] = []
         try:
+            file_systems = folders.end_call(folder, call)
             if file_systems:
                 work = JobSpec(close_folders, {})
                 self._jobs.begin("close folder", work, lambda _: None, file_systems)
-        except StageError as error:  # no process can be made
+        except StageError as error:  # no process can be made, or no descriptor is free
             log.event("folder.closed", logging.WARNING, folder=folder, error=str(error))
         finally:
             messages.close_all(file_systems)

@@ -102,9 +102,10 @@ class Provisioning:
             return
         try:
             following = slots.prove(begin)
-        except SandboxdError as error:  # no lease can be taken
+        except (SandboxdError, OSError) as error:  # no lease can be taken
             slots.proven(frozenset())
-            self._refuse_waiting(error)
+            reason = StageError.of("lease", error) if isinstance(error, OSError) else error
+            self._refuse_waiting(reason)
             return
         if not slots.proving:
             if self._waiting:

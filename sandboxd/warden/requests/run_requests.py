@@ -35,17 +35,20 @@ another jail."""
 
 class RunRequests:
     """Acts on runs. `add` takes the shim of each run that starts, one of `entries`; `link` gives
-    the run to the broker. `directories` are those of forgotten runs."""
+    the run to the broker. `directories` are those of forgotten runs. `meets_others` says whether a
+    run of a slot, a terminal or not, has others to send descriptors to."""
 
     def __init__(
         self, resources: Resources, entries: Entries, directories: EmptiedDirectories,
         add: Callable[[Worker], None], link: Callable[[Slot, int], None],
+        meets_others: Callable[[Slot, bool], bool],
     ) -> None:  # fmt: skip
         self._resources = resources
         self._link = link
         self._entries = entries
         self._directories = directories
         self._add = add
+        self._meets_others = meets_others
 
     def start(
         self,
@@ -85,6 +88,7 @@ class RunRequests:
                 terminal=terminal, interactive=interactive, shell=shell, steps=limited,
                 environ=environ, bounds=bounds, tied=resources.tied,
                 stays=self._may_stay(leased, terminal), network=leased.network is not None,
+                meets_others=self._meets_others(leased, terminal),
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             worker = Worker(shim.pid, leased, run, group, shim.pidfd, terminal)

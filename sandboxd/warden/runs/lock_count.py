@@ -3,7 +3,7 @@
 The kernel names the locks of an open file in /proc/PID/fdinfo/FD (proc(5)). A lock of F_SETLK
 belongs to a table of open files, and ends when the table loses the file. A lock of flock(2) belongs
 to an open file, which the cgroup counts. The filter bounds the third kind, F_OFD_SETLK
-(shim/bounded_calls.py). So no program can hold many locks that are in no fdinfo. /proc/locks has
+(shim/bounded_calls.py). So one run can leave few locks that are in no fdinfo. /proc/locks has
 them all, but a reader of it keeps everybody from locking, and starts anew for each page.
 
 All descriptors of a table that are of one file have the same locks of F_SETLK beside them: these

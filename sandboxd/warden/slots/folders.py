@@ -33,6 +33,7 @@ from ...jail.idmap import Ids
 from ...jail.mounts import IDMAP, RDONLY, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import HOME, Attachment
+from ...wire import messages
 from . import flush, images
 from .scratch import INBOXES, clone_into
 from .slots import Slot
@@ -121,7 +122,8 @@ class FolderStore:
         return call
 
     def end_call(self, folder: str, call: int) -> list[int]:
-        """The call has its helper, or has failed; the rest as of `take_back`."""
+        """The call has its helper, or has failed; the rest as of `take_back`. After a StageError
+        the folder has no user, and is mounted up to its next one."""
         return self._leave(folder, call)
 
     def open(self, folder: str) -> int:
@@ -154,13 +156,18 @@ class FolderStore:
 
     def take_back(self, slot: Slot) -> list[int]:
         """`slot` has no folders any more; folders without another user are unmounted. The
-        descriptors keep their file systems, see images.detach."""
+        descriptors keep their file systems, see images.detach. Raises StageError when no descriptor
+        is free; the next call does the rest."""
         if slot.idmap is not None:
             os.close(slot.idmap)
-        file_systems = [
-            fd for one in slot.attachments for fd in self._leave(one.folder, slot.number)
-        ]
-        slot.attachments, slot.idmap = (), None
+            slot.idmap = None
+        with contextlib.ExitStack() as undo:
+            file_systems: list[int] = []
+            undo.callback(messages.close_all, file_systems)
+            for one in slot.attachments:
+                file_systems += self._leave(one.folder, slot.number)
+            undo.pop_all()
+        slot.attachments = ()
         return file_systems
 
     def _use(self, folder: str, user: int) -> None:

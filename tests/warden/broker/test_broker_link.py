@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import socket
@@ -123,6 +124,23 @@ def test_link_that_finds_the_socket_of_the_broker_full_is_made_again(
     now[0] += RESTART_S
     link.maintain()
     assert arrived(broker) == []
+
+
+def test_link_for_which_no_descriptor_is_free_is_made_again_and_ends_no_warden(
+    slot: Slot, ends: Pair, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> Pair:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    broker, warden = ends
+    link = linked(slot, warden)
+    with monkeypatch.context() as starved:
+        starved.setattr(socket, "socketpair", refused)
+        link.link(slot, 1)
+    assert arrived(broker) == []
+    now[0] += RESTART_S
+    link.maintain()
+    assert arrived(broker) == [{"link": LINK}]
 
 
 def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_run_is_not(

@@ -3,6 +3,7 @@ has a user."""
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from sandboxd.errors import Invalid
+from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs.worker import Worker
+from sandboxd.warden.slots import images
 from sandboxd.wire import messages
 
 from ...sandbox import BareWarden, Sandbox, lease
@@ -137,6 +139,40 @@ def test_removal_of_a_folder_waits_for_the_file_calls_before_it_and_refuses_late
     assert work.answer() == {"id": 3, "ok": True}
     assert work.answer() == {"id": 4, "ok": True}
     assert not os.path.exists(os.path.dirname(work.target))
+
+
+def starved(_: str) -> None:
+    raise StageError("image", "Too many open files", errno.EMFILE)
+
+
+def test_file_call_that_ends_while_no_descriptor_is_free_ends_no_warden(
+    work: FolderWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(images, "detach", starved)
+        make_file_call(work)
+    assert not work.warden.resources.folders.used
+    make_file_call(work)
+    assert not os.path.ismount(work.target)
+
+
+def test_slot_whose_folder_finds_no_descriptor_is_emptied_later_and_closes_no_other_file(
+    work: FolderWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, folders = work.lease(attachments=work.attachments), work.warden.resources.folders
+    work.reply()
+    number = slot.idmap
+    assert number
+    with monkeypatch.context() as full:
+        full.setattr(images, "detach", starved)
+        with pytest.raises(StageError):
+            folders.take_back(slot)
+    other = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(other, number)  # a file of another session has the number now
+    messages.close_all(folders.take_back(slot))
+    messages.close_all(list({other, number}))
+    assert not folders.used and slot.attachments == ()
+    work.warden.free(slot)
 
 
 def test_file_call_on_a_folder_that_is_not_there_is_refused_and_leaves_no_user(
