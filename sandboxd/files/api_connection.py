@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from ..errors import Invalid, NoSpace, NotFound, OutsideHome, QuotaExceeded, SandboxdError
 from ..wire.file_calls import DATA, FILE_CHUNK, PACKET_MAX, Kind, pack_json, unpack
+
+Item = TypeVar("Item")
 
 _KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
     (OutsideHome, "outside"),
@@ -30,6 +34,15 @@ class ApiConnection:
         self._answered = False
         self._data: list[bytes | memoryview] = []  # of the next packet
         self._size = 0
+        self._hangup = select.poll()
+        self._hangup.register(sock, 0)  # POLLHUP comes unasked
+
+    def while_there(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The `items`, as long as the api is there: for work that sends nothing for long."""
+        for item in items:
+            if self._hangup.poll(0):
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            yield item
 
     def receive(self) -> dict[str, Any] | bytes | None:
         """The next packet, None at the end. Raises FileWireError for a malformed packet."""

@@ -100,31 +100,31 @@ def archive(api: ApiConnection, home: int, names: list[str]) -> None:
     if not 1 <= len(names) <= PATHS_MAX:
         raise Invalid(f"an archive has 1 to {PATHS_MAX} paths, not {len(names)}")
     with contextlib.ExitStack() as opened:
-        parts = [_open_part(home, name, opened) for name in names]
+        parts = [_open_part(api, home, name, opened) for name in names]
         api.answer({"ok": True})
         for part in parts:
             api.answer({"part": part.base, "left_out": part.left_out})
             tar = TarWriter(api)
-            for member in _members(part):
+            for member in _members(api, part):
                 if isinstance(member, Member):
                     tar.add(member)
             tar.end()
         api.answer({"end": True})
 
 
-def _open_part(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
+def _open_part(api: ApiConnection, home: int, name: str, opened: contextlib.ExitStack) -> _Part:
     """Open the path `name`, and count the entries that its archive leaves out. Raises Refused."""
     parts = inside(name)
     fd = open_content(home, parts)
     opened.callback(os.close, fd)
     base = parts[-1] if parts else os.path.basename(HOME)
     left_out = Counter[str](
-        item.kind for item in _members(_Part(fd, base, {})) if isinstance(item, Left)
+        item.kind for item in _members(api, _Part(fd, base, {})) if isinstance(item, Left)
     )
     return _Part(fd, base, dict(left_out))
 
 
-def _members(part: _Part) -> Iterator[Member | Left]:
+def _members(api: ApiConnection, part: _Part) -> Iterator[Member | Left]:
     """The members of the tar of `part`, and the entries that are left out.
 
     Raises Invalid for more than ENTRIES_MAX entries.
@@ -134,7 +134,7 @@ def _members(part: _Part) -> Iterator[Member | Left]:
         yield Member(part.base, status, part.fd)
         return
     yield Member(part.base, status)
-    for count, entry in enumerate(walk(part.fd, part.base + "/"), 1):
+    for count, entry in enumerate(api.while_there(walk(part.fd, part.base + "/")), 1):
         if count > ENTRIES_MAX:
             raise Invalid(f"{shown(part.base)} has more than {ENTRIES_MAX} entries")
         yield from member_of(entry)

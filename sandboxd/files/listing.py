@@ -66,7 +66,7 @@ def describe_room(api: ApiConnection, home: int) -> None:
     status = os.fstatvfs(home)
     files = sum(
         1
-        for entry in itertools.islice(walk(home), SEARCHED_MAX)
+        for entry in itertools.islice(api.while_there(walk(home)), SEARCHED_MAX)
         if entry.status is not None and not stat.S_ISDIR(entry.status.st_mode)
     )
     used = (status.f_blocks - status.f_bfree) * status.f_frsize
@@ -156,7 +156,7 @@ def list_created(api: ApiConnection, home: int, name: str, since: float) -> None
         return
     try:
         bytes_left = ANSWER_NAMES_MAX
-        for path in heapq.nsmallest(CREATED_MAX, _created(fd, since - _TICK_S)):
+        for path in heapq.nsmallest(CREATED_MAX, _created(api, fd, since - _TICK_S)):
             bytes_left -= len(json.dumps(path)) + 1
             if bytes_left < 0:
                 break
@@ -166,9 +166,9 @@ def list_created(api: ApiConnection, home: int, name: str, since: float) -> None
     api.answer({"ok": True, "names": names})
 
 
-def _created(top: int, since: float) -> Iterator[str]:
+def _created(api: ApiConnection, top: int, since: float) -> Iterator[str]:
     """Regular files below `top` that were created, written or renamed at `since` or later."""
-    for entry in itertools.islice(walk(top), SEARCHED_MAX):
+    for entry in itertools.islice(api.while_there(walk(top)), SEARCHED_MAX):
         status = entry.status
         if status is not None and stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
             yield entry.path

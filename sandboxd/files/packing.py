@@ -34,7 +34,7 @@ def send_archive(api: ApiConnection, home: int, directory: str, match: list[str]
     parts = inside(directory)
     top = open_directory(home, parts)
     try:
-        packing = _Packing(home, parts, top, patterns(match))
+        packing = _Packing(api, home, parts, top, patterns(match))
         named: list[list[str]] = []
         count, left = 0, NAMED_BYTES_MAX
         for item in packing.items():
@@ -58,14 +58,18 @@ def send_archive(api: ApiConnection, home: int, directory: str, match: list[str]
 class _Packing:
     """The entries of one request: those below the directory `top`, called `parts`, that match."""
 
-    def __init__(self, home: int, parts: Name, top: int, wanted: list[Pattern]) -> None:
+    def __init__(
+        self, api: ApiConnection, home: int, parts: Name, top: int, wanted: list[Pattern]
+    ) -> None:
+        self._api = api
         self._home, self._parts, self._top, self._wanted = home, parts, top, wanted
         self.unmatched = list(wanted)
         self._taken = ""  # "DIRECTORY/" of the matching directory that the walk is in
         self._count = 0
 
     def items(self) -> Iterator[Member | Left]:
-        """All members, and the entries that are left out. Raises Invalid for too many entries."""
+        """All members, and the entries that are left out. Raises Invalid for too many entries, or
+        too much work with the patterns."""
         self._count = 0
         self._taken = "" if self._wanted else "/"
         rule = LinkRule(self._home)
@@ -83,7 +87,7 @@ class _Packing:
 
     def _walk(self, top: int, prefix: str, enter: Callable[[str], bool]) -> Iterator[WalkEntry]:
         """As `walk`, for a bounded number of entries in all."""
-        for entry in walk(top, prefix, enter):
+        for entry in self._api.while_there(walk(top, prefix, enter)):
             self._count += 1
             if self._count > ENTRIES_MAX:
                 raise Invalid(f"{shown(absolute(self._parts))} has more than {ENTRIES_MAX} entries")

@@ -35,7 +35,7 @@ class _Cut:
 
     def __init__(self, sock: socket.socket) -> None:
         self._left = 40
-        self.recv = sock.recv
+        self.fileno, self.recv = sock.fileno, sock.recv
         self._send = sock.send
 
     def send(self, packet: bytes, flags: int) -> None:

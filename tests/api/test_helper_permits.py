@@ -10,10 +10,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 from sandboxd.api.admission.admission import Reservations
 from sandboxd.api.processes import file_client
 from sandboxd.api.processes.file_client import FileClient, HelperPermits, all_helper_permits
+from sandboxd.api.routes.files import opened as answered
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.runs.channel import Channel
 
@@ -140,3 +143,24 @@ async def test_helper_that_does_not_start_gives_its_place_back() -> None:
         with pytest.raises(Unavailable, match="no process"):
             await FileClient(files).open()
     assert all.queue.used.count == 0
+
+
+@in_loop
+async def test_client_that_hangs_up_before_the_first_answer_gives_its_place_back() -> None:
+    all = all_helper_permits()
+    files = Files(all, "attacker")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    async def silent() -> Channel:
+        files.opened += 1
+        return Channel(ours)
+
+    async def receive() -> Message:
+        while not files.opened:
+            await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    files.open_helper = silent  # type: ignore[method-assign]  # its first walk takes hours
+    with theirs, pytest.raises(ClientDisconnect):
+        await answered(Request({"type": "http"}, receive), files, {"op": "pack"})
+    assert all.queue.used.count == 0 and ours.fileno() < 0

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid
+from sandboxd.files import globs
 from sandboxd.files.globs import PATTERNS_BYTES_MAX, PATTERNS_MAX, Pattern, patterns
 
 from ..each_case import each_case
@@ -100,3 +101,29 @@ def test_hostile_pattern_takes_no_time_without_end() -> None:
     assert not stars.matches(("a" * 255,))
     assert not directories.matches(name)
     assert directories.may_match_below(name)
+
+
+def test_patterns_that_would_match_for_hours_are_refused_for_all_of_their_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deep = tuple(["d"] * 250)
+    monkeypatch.setattr(globs, "STEPS_MAX", 20_000)
+    one, other = patterns([f"**/*/**/*/**/*/**/?{number:02}" for number in range(2)])
+    one.matches(deep)
+    with pytest.raises(Invalid, match="too much work"):
+        for number in range(20):
+            other.may_match_below((str(number), *deep))
+    with pytest.raises(Invalid, match="too much work"):
+        one.matches(("short",))
+    anchored = Pattern("x/**")
+    for _ in range(1000):
+        assert not anchored.matches(deep)  # nothing below "d" is compared
+        assert not anchored.matches(("other",))
+
+
+def test_long_components_count_by_the_work_that_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(globs, "STEPS_MAX", 1000)
+    long = Pattern("*" + "a" * 126 + "b" + "a" * 100)
+    with pytest.raises(Invalid, match="too much work"):
+        for _ in range(10):
+            long.matches(("a" * 255,))

@@ -6,18 +6,22 @@ import json
 import os
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from sandboxd.files import packing
+from sandboxd.files import archive, globs, listing, packing
 from sandboxd.files.archive import TarWriter
 from sandboxd.files.paths import DEPTH_MAX
+from sandboxd.files.walk import WalkEntry, walk
 from sandboxd.model import HOME
-from sandboxd.wire.file_calls import PACKET_MAX
+from sandboxd.wire.file_calls import PACKET_MAX, pack_json
 
+from ..waiting import PATIENCE_S
 from .scratch import Answer, Scratch
 from .test_upload import NOBODY
 from .trees import decimal, read_tar, snapshot, unpack
@@ -256,3 +260,45 @@ def test_entries_that_come_and_go_between_the_two_walks_do_no_harm(
     members = names(pack(scratch))
     assert members >= {"late-2", "b.txt"}
     assert not {"late", "a.txt"} & members
+
+
+def test_patterns_that_would_keep_the_helper_for_hours_are_refused(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(globs, "STEPS_MAX", 200_000)
+    (scratch.home / "/".join(["d"] * 200)).mkdir(parents=True)
+    answer = pack(scratch, *(f"**/*/**/*/**/*/**/?{number:02}" for number in range(100)))
+    assert answer.kind == "invalid" and "too much work" in answer.first["error"]
+    assert pack(scratch, "**/nothing").whole
+
+
+@pytest.mark.parametrize(
+    ("module", "request_"),
+    [
+        (packing, {"op": "pack", "path": ".", "match": ["**/x"]}),
+        (archive, {"op": "archive", "paths": ["."]}),
+        (listing, {"op": "created", "path": ".", "since": 0}),
+        (listing, {"op": "usage"}),
+    ],
+    ids=["pack", "archive", "created", "usage"],
+)
+def test_helper_ends_its_silent_walk_when_the_api_has_gone(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch, module: ModuleType, request_: dict[str, Any]
+) -> None:
+    with_tree(scratch)
+    begun, gone, seen = threading.Event(), threading.Event(), list[WalkEntry]()
+
+    def watched(*wanted: Any) -> Iterator[WalkEntry]:
+        begun.set()
+        assert gone.wait(PATIENCE_S)
+        for entry in walk(*wanted):
+            seen.append(entry)
+            yield entry
+
+    monkeypatch.setattr(module, "walk", watched)
+    with scratch.helper() as sock:
+        sock.send(pack_json(request_))
+        assert begun.wait(PATIENCE_S)
+        sock.close()
+        gone.set()
+    assert len(seen) == 1

@@ -13,8 +13,10 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
 
-from sandboxd.api.processes.file_client import FileClient, HelperPermits, all_helper_permits
+from sandboxd.api.processes.file_client import HelperPermits, all_helper_permits
 from sandboxd.api.routes.files import opened
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.files import commit, helper
@@ -179,10 +181,15 @@ class HostileFiles:
 @small_effort
 @hypothesis.given(st.lists(answers, max_size=4))
 def test_client_of_a_hostile_helper_gets_data_or_an_error_of_sandboxd(sent: list[bytes]) -> None:
+    async def attending() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
     async def converse() -> None:
-        client: FileClient | None = None
+        files, client = HostileFiles(ours), None
         try:
-            client, _ = await opened(HostileFiles(ours), {"op": "read", "path": "x"})
+            question = {"op": "read", "path": "x"}
+            client, _ = await opened(Request({"type": "http"}, attending), files, question)
             async for packet in client.data():
                 assert isinstance(packet, bytes | dict)
         except SandboxdError:

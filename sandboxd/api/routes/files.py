@@ -22,6 +22,7 @@ from ...errors import Invalid, NotFound, SandboxdError
 from ...model import HOME
 from ..access.parameters import NoParameters, ParameterSet, parameters, query_parameters
 from ..http.body_reader import BodyReader, FormReader
+from ..http.delivery import attended
 from ..http.multipart import FileStart
 from ..http.route import OCTETS
 from ..processes.file_client import FileClient, FilesOwner, path
@@ -123,22 +124,29 @@ class HelperResponse(StreamingResponse):
             self._helper.close()
 
 
-async def opened(target: FilesOwner, question: dict[str, Any]) -> tuple[FileClient, dict[str, Any]]:
-    """A helper with its first answer. Raises the refusal of the helper."""
+async def opened(
+    request: Request, target: FilesOwner, question: dict[str, Any]
+) -> tuple[FileClient, dict[str, Any]]:
+    """A helper with its first answer, which a client has to wait for. Raises the refusal of the
+    helper, and ClientDisconnect."""
     helper = FileClient(target)
-    await helper.open()
     try:
-        return helper, await helper.ask(question)
+        return helper, await attended(request, _first_answer(helper, question))
     except BaseException:  # a cancelled request, too, leaves no helper
         helper.close()
         raise
+
+
+async def _first_answer(helper: FileClient, question: dict[str, Any]) -> dict[str, Any]:
+    await helper.open()
+    return await helper.ask(question)
 
 
 async def listing(request: Request) -> Response:
     """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
     directory = (await parameters(request, ListFiles)).path or HOME
     question = {"op": "list", "path": path(directory, "path")}
-    helper, answer = await opened(session(request), question)
+    helper, answer = await opened(request, session(request), question)
     content = listed(helper, directory, str(answer.get("path", HOME)))
     return HelperResponse(helper, content, {"content-type": "application/json"})
 
@@ -172,7 +180,8 @@ async def download(request: Request) -> Response:
     paths = [path(name, "files") for name in names]
     annotate(request, files=len(paths))
     try:
-        helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
+        question = {"op": "archive", "paths": paths}
+        helper, _ = await opened(request, session(request), question)
     except NotFound as error:
         if names != [KEY_FILE] or error.kind != "path":
             raise
@@ -209,7 +218,7 @@ async def download_single(request: Request) -> Response:
     if not file:
         raise Invalid.of({"file": "the path of a file"})
     question = {"op": "read", "path": path(file, "file")}
-    helper, answer = await opened(session(request), question)
+    helper, answer = await opened(request, session(request), question)
     name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
     headers = {
         "content-type": OCTETS,

@@ -112,7 +112,7 @@ async def listing(request: Request) -> files.HelperResponse:
     """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
     name = (await parameters(request, ListFolderFiles)).path
     target, question = folder(request), {"op": "list", "path": within(name, "path")}
-    helper, answer = await files.opened(target, question | {"form": "items"})
+    helper, answer = await files.opened(request, target, question | {"form": "items"})
     inside = str(answer.get("path", HOME)).removeprefix(HOME) or "/"
     content = _twice(target, helper, question, name, inside)
     return files.HelperResponse(helper, content, {"content-type": "application/json"})

@@ -152,7 +152,7 @@ async def download(request: Request) -> Response:
     if span:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     question = {"op": "read", "path": token.path, "start": start, "end": end}
-    helper, _ = await files.opened(target, question)
+    helper, _ = await files.opened(request, target, question)
     return files.HelperResponse(helper, files.content(helper), headers, 206 if span else 200)
 
 

@@ -86,7 +86,7 @@ async def get(request: Request) -> Response:
         "path": path(wanted.path or HOME, "path"),
         "match": [path(pattern, "match") for pattern in wanted.match],
     }
-    helper, answer = await opened(session(request), question)
+    helper, answer = await opened(request, session(request), question)
     headers = {
         "content-type": TAR,
         "x-sandboxd-unmatched": json.dumps(answer.get("unmatched", [])),

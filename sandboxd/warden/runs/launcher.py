@@ -26,6 +26,10 @@ from ...wire import file_calls
 from ..fork import fork
 from ..slots.scratch import INBOXES
 
+CPU_S = 4 * 3600
+"""Seconds of CPU time of a file helper: some terabytes of content. Its work has bounds of its own;
+this one ends a helper that has lost them."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -97,6 +101,7 @@ def _confine(view: HelperView, root: str) -> tuple[int, int, int | None, int | N
         for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
             resource.setrlimit(kind, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     identity.apply(view.uid, view.uid)
     identity.verify(view.uid, view.uid)
     with stage("file helper"):

@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+from sandboxd.warden.runs.launcher import CPU_S
+
 from ...sandbox import Sandbox
 from ...waiting import until
 
@@ -29,7 +31,10 @@ def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> Non
             assert {"nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
             until(lambda: _has_only_its_own(proc))  # it looks at the stages of others first
             limits = proc.joinpath("limits").read_text()
-            for name, most in (("core file size", 0), ("processes", 0), ("address space", 1 << 30)):
+            for name, most in (
+                ("core file size", 0), ("processes", 0), ("address space", 1 << 30),
+                ("cpu time", CPU_S),
+            ):  # fmt: skip
                 assert f"Max {name}" in limits
                 line = next(x for x in limits.splitlines() if x.startswith(f"Max {name}"))
                 assert line.removeprefix(f"Max {name}").split()[:2] == [str(most)] * 2
