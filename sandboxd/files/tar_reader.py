@@ -21,6 +21,14 @@ BLOCK = 512
 HEADER_MAX = 256 * 1024
 """Bytes of an extended header: several names of 4,095 bytes fit, and the attributes of a file."""
 
+HEADERS_MAX = 8
+"""Extended headers before one member: writers make one or two of pax, and two of GNU's. They are
+work and no member, so an archive of nothing else would have no bound but its bytes."""
+
+RECORDS_MAX = 20_000_000
+"""Records of all extended headers, counted by their newlines: about half a minute. A million
+members have six each. A packed body of some megabytes has room for billions."""
+
 SIZE_MAX = 1 << 62
 _RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=", re.ASCII)
 _USED = ("path", "linkpath", "size", "mtime")
@@ -70,7 +78,7 @@ class TarReader:
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        self._left = self._padding = 0
+        self._left = self._padding = self._records = 0
         self._last: str | None = None
         self._defaults: dict[str, str] = {}
 
@@ -80,10 +88,14 @@ class TarReader:
         Raises Invalid for a stream that is no tar, or is cut off.
         """
         records: dict[str, str] = {}
+        extensions = 0
         while (header := self._header()) is not None:
             name, kind = records.get("path") or _name(header), header[156:157]
             size = _number(header[124:136], "size", name)
             if kind in b"xgXLK":
+                extensions += 1
+                if extensions > HEADERS_MAX:
+                    raise self._too_much(f"more than {HEADERS_MAX} extended headers in a row")
                 data = self._extension(size)
                 if kind == b"g":
                     self._defaults |= self._pax(data)
@@ -95,6 +107,7 @@ class TarReader:
                 continue
             member = _member(header, kind, size, self._defaults | records)
             records, self._last = {}, member.name
+            extensions = 0
             self._left, self._padding = member.size, -member.size % BLOCK
             yield member
             while self.content(1 << 16):
@@ -128,13 +141,15 @@ class TarReader:
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= HEADER_MAX:
-            raise Invalid(
-                f"the archive has an extended header of more than {HEADER_MAX} bytes"
-                f"{self._place()}; pack it again with fewer extended attributes"
-            )
+            raise self._too_much(f"an extended header of more than {HEADER_MAX} bytes")
         data = self._exactly(size)
         self._exactly(-size % BLOCK)
         return data
+
+    def _too_much(self, fault: str) -> Invalid:
+        return Invalid(
+            f"the archive has {fault}{self._place()}; pack it again with fewer extended attributes"
+        )
 
     def _exactly(self, count: int) -> bytes:
         data = self._at_most(count)
@@ -163,6 +178,9 @@ class TarReader:
         return "" if self._last is None else f" in or behind {shown(self._last)}"
 
     def _pax(self, data: bytes) -> dict[str, str]:
+        self._records += data.count(b"\n")
+        if self._records > RECORDS_MAX:
+            raise self._too_much(f"more than {RECORDS_MAX} records in its extended headers")
         records = _pax(data)
         if records is None:
             raise Invalid(

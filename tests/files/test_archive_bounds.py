@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.files import archive, incoming_archive, unpacking
+from sandboxd.errors import Invalid
+from sandboxd.files import archive, incoming_archive, tar_reader, unpacking
+from sandboxd.files.tar_reader import HEADERS_MAX, TarReader
 from sandboxd.warden.runs import launcher
 from sandboxd.warden.slots.scratch import INBOXES
 from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
+from ..each_case import each_case
 from .scratch import Scratch, receive
+from .test_tar_reader import endless, extended, extension, read
+from .trees import File, member_bytes
 
 MIB = 1 << 20
 
@@ -59,7 +64,8 @@ def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 ENDLESS = {
     "one name again and again": tar(("f", bytes(100_000)))[: 512 + 100_352],
-    "global headers": tar(("./g", b"21 comment=something\n"), kind=b"g")[:1024],
+    "global headers": tar(("./g", b"21 comment=something\n"), kind=b"g")[:1024]
+    + tar(("f", b""))[:512],
     "nothing behind the end": bytes(MIB),
 }
 
@@ -175,3 +181,22 @@ def test_link_that_a_plain_name_matches_gives_its_content(scratch: Scratch) -> N
     (scratch.home / "v1/f").write_text("x")
     (scratch.home / "latest").symlink_to("v1")
     assert set(packed(scratch, "latest")) == {"latest", "latest/f"}
+
+
+@each_case("kind", [b"x", b"X", b"g", b"L", b"K"])
+def test_extended_headers_that_are_no_member_are_refused_beyond_a_few(kind: bytes) -> None:
+    header = extended({b"key": b"value"}) if kind in b"xXg" else extension(kind, b"name\0")
+    few = TarReader(endless(lambda _: header, HEADERS_MAX - 1))  # the member has one of its own
+    assert len(list(few.members())) == 1
+    with pytest.raises(Invalid, match="extended headers in a row"):
+        list(TarReader(endless(lambda _: header, HEADERS_MAX + 1)).members())
+
+
+def test_records_that_would_keep_the_reader_for_hours_are_refused_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tar_reader, "RECORDS_MAX", 25)
+    member = extension(b"x", b"5 a=\n" * 10) + member_bytes(File("f"))
+    assert len(read(member * 2 + bytes(1024))) == 2
+    with pytest.raises(Invalid, match="records in its extended headers in or behind 'f'"):
+        read(member * 3 + bytes(1024))

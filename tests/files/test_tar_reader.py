@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid
+from sandboxd.files import tar_reader
 from sandboxd.files.tar_reader import HEADER_MAX, TarMember, TarReader
 
 from ..each_case import each_case
@@ -313,9 +314,12 @@ def endless(header: Callable[[int], bytes], count: int) -> Callable[[int], bytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
-def test_extended_headers_without_end_take_no_memory(kind: bytes) -> None:
+def test_extended_headers_without_end_take_no_memory(
+    kind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each brings a key of its own, which a reader that remembers all would keep."""
     big = b"v" * 4000
+    monkeypatch.setattr(tar_reader, "HEADERS_MAX", 2001)
     stream = endless(lambda number: extended({b"key%d" % number: big}, kind), 2000)
     tracemalloc.start()
     try:
