@@ -2,7 +2,8 @@
 
 Clients pass tokens on to programs that upload and download without signing. A token is 32 random
 bytes. It is valid for one purpose, one folder and one path, and only while its caller could still
-sign requests. It ends when it expires, when its folder is removed, and when the daemon ends.
+sign requests. It ends when it expires, when its folder is removed, and when the daemon ends. One
+whose file has arrived stays for a client that has missed the answer, until others need its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ...errors import NotFound, QuotaExceeded
 Purpose = Literal["upload", "download"]
 
 TOKENS_MAX = 10_000
-"""Tokens at a time, of all owners; and of one folder a tenth of that."""
+"""Tokens at a time, of all givers; of one giver a fifth of that, and of one folder a tenth."""
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Token:
     folder   UUID
     size     of an upload, bytes
     id       of the upload, for file helpers
-    done     the upload is in its place
+    done     the upload is in its place, or the download has been sent to its end
     working  the lock of the request that adds to the upload
     """
 
@@ -58,17 +59,33 @@ class Tokens:
     ) -> tuple[str, Token]:
         """A new token: its text and its permission. Raises QuotaExceeded."""
         now = self._clock()
-        if len(self._tokens) >= TOKENS_MAX or self._count(folder) >= TOKENS_MAX // 10:
-            self._tokens = {t: token for t, token in self._tokens.items() if token.expires > now}
-        if len(self._tokens) >= TOKENS_MAX or self._count(folder) >= TOKENS_MAX // 10:
+        if self._are_many(giver, folder):
+            self._make_room(giver, now)
+        if self._are_many(giver, folder):
             raise QuotaExceeded("too many uploads and downloads are under way; try again later")
         text = secrets.token_urlsafe(32)
         token = Token(purpose, giver, folder, path, now + self.life_s, size, id)
         self._tokens[text] = token
         return text, token
 
-    def _count(self, folder: str) -> int:
-        return sum(1 for token in self._tokens.values() if token.folder == folder)
+    def _are_many(self, giver: str, folder: str) -> bool:
+        """There is no room for a further token."""
+        tokens = self._tokens.values()
+        return (
+            len(tokens) >= TOKENS_MAX
+            or sum(token.giver == giver for token in tokens) >= TOKENS_MAX // 5
+            or sum(token.folder == folder for token in tokens) >= TOKENS_MAX // 10
+        )
+
+    def _make_room(self, giver: str, now: float) -> None:
+        """Forget the tokens that have expired, and the giver's own that are done; those of others,
+        too, where there is no room for anybody."""
+        is_full = len(self._tokens) >= TOKENS_MAX
+        self._tokens = {
+            text: token
+            for text, token in self._tokens.items()
+            if token.expires > now and not (token.done and (is_full or token.giver == giver))
+        }
 
     def take_back(self, text: str) -> None:
         """Revoke a token: its upload could not begin."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import Annotated, Any, TypedDict
 from urllib.parse import quote
@@ -153,7 +154,17 @@ async def download(request: Request) -> Response:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     question = {"op": "read", "path": token.path, "start": start, "end": end}
     helper, _ = await files.opened(request, target, question)
-    return files.HelperResponse(helper, files.content(helper), headers, 206 if span else 200)
+    content = files.content(helper)
+    if end == size:
+        content = sent_to_its_end(token, content)
+    return files.HelperResponse(helper, content, headers, 206 if span else 200)
+
+
+async def sent_to_its_end(token: Token, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The end of a file, with which the download is done."""
+    async for piece in content:
+        yield piece
+    token.done = True
 
 
 def _quoted(path: str) -> str:
