@@ -10,6 +10,10 @@ from sandboxd.api.access.replay import Replays
 from sandboxd.api.access.signature import SKEW, Claim
 from sandboxd.errors import AuthFailed, RateLimited
 
+from ..signing import Signed
+from .bad_requests import assert_problem
+from .conftest import Server
+
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -79,3 +83,19 @@ def test_clock_that_is_set_back_leaves_a_write_refused_as_long_as_its_date_is_go
     with pytest.raises(AuthFailed, match="replay"):  # an hour later, by a clock that lost it
         replays.refuse(claim(), start, late)
     replays.refuse(claim(), late, late)  # and its date would not be good any more
+
+
+def test_read_signed_as_post_cannot_be_replayed_as_a_write_with_another_body(
+    server: Server,
+) -> None:
+    keypair = server.keypair()
+    auth = Signed(keypair.access_key, keypair.secret_key, datetime.now(UTC).isoformat())
+    json = {"content-type": "application/json"}
+    with server.signed(keypair) as own, server.signed(None) as client:
+        id = own.post("/session", json={"image": "c"}).json()["sessionId"]
+        read = json | {"X-Method-Override": "GET"}
+        assert client.post(f"/session/{id}", auth=auth, headers=read).status_code == 200
+        run = {"mode": "batch", "code": "", "options": {"exec": "of an eavesdropper"}}
+        answer = client.post(f"/session/{id}", json=run, auth=auth)
+        assert_problem(answer, 401, "/auth-failed")
+        assert "replay" in answer.json()["msg"]

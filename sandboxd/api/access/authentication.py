@@ -63,10 +63,13 @@ class Authenticator:
         keypair = await self.keys.find(claim.access_key)
         if keypair is None:
             raise AuthFailed("Access key not found")
-        if not any(signature.verify(claim, m, keypair.secret_key) for m in _methods(scope)):
+        methods = _methods(scope)
+        signed = next((m for m in methods if signature.verify(claim, m, keypair.secret_key)), None)
+        if signed is None:
             raise AuthFailed("Signature mismatch")
-        # No await from here to `remember`: two requests with one signature cannot both pass.
-        writes, running = scope.get("method") in WRITES, time.monotonic()
+        # No await from here to `remember`: two requests with one signature cannot both pass. A read
+        # that was signed as POST could be sent as a write without its override.
+        writes, running = not WRITES.isdisjoint((methods[0], signed)), time.monotonic()
         if writes:
             self._replays.refuse(claim, now, running)
         limit = keypair.rate_limit or self.config.rate_limit
@@ -117,7 +120,7 @@ def _target(scope: Scope) -> bytes:
 
 
 def _methods(scope: Scope) -> Sequence[str]:
-    """The methods that the client may have signed: the effective one, and POST where the
+    """The methods that the client may have signed: first the effective one, then POST where the
     effective one came with a POST (X-Method-Override), for clients that sign what they send.
 
     Nothing but POST: an eavesdropper must not turn a signed GET, which may repeat, into a DELETE.
