@@ -33,6 +33,10 @@ BODY_MAX = 2 << 20
 VALUES_MAX = 100_000
 """Values of a JSON body: objects, lists, texts, numbers."""
 
+LEVELS_MAX = 64
+"""Levels of objects and lists of a JSON body. The parser takes hundreds, of which other code, that
+is called more deeply, could not make a text."""
+
 VALUE_COST = 128
 """Bytes that a value of a body counts in the total of all bodies, beside its text."""
 
@@ -254,18 +258,23 @@ async def _whole(request: Request) -> bytes:
 
 
 def count_values(value: Any) -> int:
-    """The number of values in `value`, itself among them. Raises Invalid above VALUES_MAX.
+    """The number of values in `value`, itself among them. Raises Invalid above VALUES_MAX, and for
+    values within more than LEVELS_MAX others.
 
     A value of two bytes in JSON takes up to a hundred in memory.
     """
-    rest, count = [value], 0
-    while rest:
-        inner = rest.pop()
-        count += 1
-        if isinstance(inner, dict):
-            rest.extend(inner.values())
-        elif isinstance(inner, list):
-            rest.extend(inner)
-        if count + len(rest) > VALUES_MAX:
+    level, count = [value], 0
+    for _ in range(LEVELS_MAX):
+        count += len(level)
+        if count > VALUES_MAX:
             raise Invalid("Malformed body", {"body": f"at most {VALUES_MAX} values are allowed"})
-    return count
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return count
+    raise Invalid("Malformed body", {"body": f"at most {LEVELS_MAX} levels of values are allowed"})
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

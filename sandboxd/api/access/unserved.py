@@ -34,6 +34,11 @@ EMPTY: tuple[Any, ...] = (None, "", [], {})
 """The values that ask for nothing."""
 
 
+NAMED_MAX = 10
+"""Keys that a refusal names. Each has the list of all known names, so one for each of a hundred
+thousand keys would be a response of many megabytes."""
+
+
 def is_empty(value: Any) -> bool:
     """The value asks for nothing."""
     return _is_one_of(value, EMPTY)
@@ -51,7 +56,9 @@ def check(values: Mapping[str, Any], kind: str, known: Iterable[str], where: str
     if refused:
         names = ", ".join(sorted(known))
         allowed = f"unknown here; known are {names}" if names else "unknown here; nothing is known"
-        raise Invalid.of({f"{where}.{_printable(key)}".strip("."): allowed for key in refused})
+        named = {f"{where}.{_printable(key)}".strip("."): allowed for key in refused[:NAMED_MAX]}
+        more = len(refused) - NAMED_MAX
+        raise Invalid.of(named if more <= 0 else named | {"more": f"{more} further unknown names"})
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:

@@ -44,6 +44,9 @@ from .run_form import InlineFile, RunForm
 FILES_RETURNED = 64
 """Files that a request can ask for."""
 
+INLINE_FILES_MAX = 1000
+"""Files among the parameters."""
+
 
 def _objects(kind: type[ParameterSet]) -> Meta:
     """The JSON Schema of a list of objects with the keys of `kind`."""
@@ -65,7 +68,7 @@ class RunRequest(ParameterSet):
     aliases = {"lang": "image", "maxWaitSeconds": "max_wait"}
 
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
-    files: Annotated[list[Any], _objects(InlineFile)] = []
+    files: Annotated[list[Any], _objects(InlineFile), Meta(max_length=INLINE_FILES_MAX)] = []
     options: Annotated[dict[str, Any], ObjectKeys(batch.BatchOptions)] = {}
     cases: Annotated[list[Any], _objects(CaseOptions), Meta(max_length=CASES_MAX)] = []
     stop_on_failure: bool = False
