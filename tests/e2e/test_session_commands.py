@@ -166,16 +166,21 @@ def test_folder_keeps_files_between_runs(daemon: Daemon, tmp_path: Path) -> None
     assert sandboxd(daemon, "folder", "create", "cache", "--size", "16m").returncode == 0
     (tmp_path / "seed").write_text("seed\n")
     assert sandboxd(daemon, "folder", "cp", str(tmp_path / "seed"), "cache:").returncode == 0
-    place = program(tmp_path, "cat cache/seed; mkdir cache/d; echo new > cache/d/file\n")
-    done = sandboxd(daemon, "run", place, "--exec", "*", "-q", "--folder", "cache")
+    place = program(tmp_path, "cat cache/seed; mkdir -p cache/d/.git; echo new > cache/d/file; "
+                    "cp cache/seed cache/d/.git/config\n")  # fmt: skip
+    done = sandboxd(daemon, "run", place, "--exec", "*", "-q", "--folder", "cache",
+                    "--get", "cache/d/file", "--into", str(tmp_path))  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "seed\n"), done.stderr
+    assert (tmp_path / "file").read_text() == "new\n"
     assert "d" in sandboxd(daemon, "folder", "ls", "cache").stdout
     assert "cache" in sandboxd(daemon, "folder", "ls").stdout
     done = sandboxd(daemon, "folder", "cp", "cache:d", str(tmp_path / "copy"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy" / "file").read_text() == "new\n"
+    assert "d/.git belongs to version control" in done.stdout
+    assert not (tmp_path / "copy" / ".git").exists()
     info = json.loads(sandboxd(daemon, "folder", "info", "cache", "--json").stdout)
-    assert info["numFiles"] == 2
+    assert info["numFiles"] == 3
     read_only = program(tmp_path, "echo x > cache/seed\n")
     done = sandboxd(daemon, "run", read_only, "--exec", "*", "-q", "--folder", "cache:ro")
     assert done.returncode != 0 and "Read-only" in done.stderr
