@@ -72,11 +72,12 @@ def test_act_builds_an_example_with_outputs_variables_and_an_artifact(act: Act) 
                 '"$GITHUB_PATH"; printf "#!/bin/sh\\necho of-tool\\n" > tools/mine; '
                 'chmod +x tools/mine'},
         {"run": 'echo "$MINE, ${{ steps.count.outputs.lines }} lines, $(mine), $(id -un), $PWD"'},
-        {"run": 'cp report.txt "$HOME"; stat -c %u report.txt', "shell": "bash"},
+        {"run": 'echo "<$MINE>"; cp report.txt "$HOME"; stat -c %u report.txt', "shell": "bash"},
     )  # fmt: skip
     assert status == 0, output
     assert "-O1 -DMARK=3" in output
     assert "of-step, 11 lines, of-tool, work, /home/work" in output
+    assert "| <>" in output
     report = act.user.home / "report.txt"
     assert "words" in report.read_text() and "| 61011\n" in output
 
