@@ -143,8 +143,8 @@ def _report(answer: dict[str, Any], say: Reporter, as_json: bool) -> int:
     if build:
         if as_json:
             print(json.dumps({"event": "build"} | build), flush=True)
-        for kind, data in build["console"]:
-            if not as_json:
+        with say.program():
+            for kind, data in build["console"] if not as_json else ():
                 _print_text(say, kind, data)
         codes = [step["exitCode"] for step in build["steps"] if step["step"] == "build"]
         if not cases and (codes := [code for code in (*codes, build["exitCode"]) if code != 0]):

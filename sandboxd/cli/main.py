@@ -21,6 +21,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import ConfigError, SandboxdError
 from . import daemon_options, session_options
+from .reporter import printable
 
 USAGE_ERROR = 2
 TIMED_OUT, FAULT = 124, 125
@@ -93,7 +94,7 @@ def _fill_streams() -> None:
 
 def _print_error(error: object) -> None:
     with contextlib.suppress(OSError):  # nowhere to say it
-        print(f"sandboxd: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"sandboxd: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import secrets
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
+
+from . import workflow_commands
 
 
 class Bar(Protocol):
@@ -20,8 +25,8 @@ class Bar(Protocol):
 
 
 def printable(text: str) -> str:
-    """`text`, the name of a file, for a message. Its author may have chosen characters that move
-    the cursor of a terminal, or bytes that are no text; they are escaped."""
+    """`text`, a message or a name, for a terminal and as one line. The author of a name may have
+    chosen characters that move the cursor, or bytes that are no text; they are escaped."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -46,14 +51,39 @@ class Reporter:
         if self._json:
             self._line({"event": "phase", "text": text} | event)
         elif always or not self._quiet:
-            self._own_line(f"sandboxd: {text}")
+            self._own_line(f"sandboxd: {printable(text)}")
 
     def warning(self, text: str) -> None:
         """A line that is printed even with --quiet."""
         if self._json:
             self._line({"event": "log", "text": text})
         else:
-            self._own_line(f"sandboxd: {text}")
+            self._own_line(f"sandboxd: {printable(text)}")
+
+    @contextlib.contextmanager
+    def program(self) -> Iterator[None]:
+        """The time in which a program prints. In a step of a CI system, no workflow command in its
+        output is carried out (workflow_commands.py).
+
+        The lines for this go to standard error: a script may want the output alone, as in
+        `X=$(sandboxd exec ...)`. If it goes another way than they do, it may arrive later, as with
+        `| tee`; then commands stay stopped until the end of the step.
+        """
+        errors, output = workflow_commands.is_shown(2), workflow_commands.is_shown(1)
+        if self._json or not (errors or output) or not workflow_commands.is_read(os.environ):
+            yield
+            return
+        token = secrets.token_hex(16)
+        if errors:
+            self._own_line(f"::stop-commands::{token}")
+        else:
+            print(f"::stop-commands::{token}", flush=True)
+        try:
+            yield
+        finally:
+            if errors and (self._one_place or not output):
+                with contextlib.suppress(OSError):  # nobody reads it
+                    self._own_line(f"::{token}::")
 
     def console(self, kind: str, data: Any) -> None:
         """One console item; the data of stdout and stderr is base64."""

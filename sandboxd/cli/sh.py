@@ -35,7 +35,7 @@ from .reporter import Reporter
 from .step.carried_files import ROOM, SCRIPT, carry_in, carry_out, new_place
 from .step.ci_system import system_environment
 from .step.passed_on import directories, environment, inside_directories
-from .step.step_environment import CARRIED, READ_ONLY, step_variables
+from .step.step_environment import CARRIED, PASSED, READ_ONLY, listed, step_variables
 from .workspace_place import place_of, use_workspace
 
 
@@ -147,12 +147,14 @@ class _Step:
         old = before if after.startswith(before) else b""
         text = after.removeprefix(old).decode("utf-8", "surrogateescape")
         if name == "GITHUB_ENV":
-            passed, left_out = environment(text)
+            passed, left_out = environment(text, listed(os.environ.get(PASSED, "")))
         else:
             passed, left_out = directories(text, self._outside)
         if left_out:
             names = ", ".join(dict.fromkeys(left_out))
-            self._say.warning(f"{name}: not passed on, as it acts on the host: {names}")
+            self._say.warning(
+                f"{name}: not passed on, as systems or the host could misread it: {names}"
+            )
         return old + passed.encode("utf-8", "surrogateescape")
 
 

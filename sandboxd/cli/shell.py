@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
             contextlib.closing(connect(args.socket, stack, say, args.name))
         )
         session = _session(client, args.name, config, stack, say)
-        code, words = attach(client.socket, session)
+        with say.program():
+            code, words = attach(client.socket, session)
         for text in words:
             say.warning(text)
     return code

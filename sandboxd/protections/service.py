@@ -263,12 +263,15 @@ PROTECTIONS = (
     Protection(
         "steps of CI systems",
         "only listed variables and files go into a session; of the files that come back, names "
-        "and sizes are checked, and no link is followed; the session of a job follows from what "
-        "the runner says, not from variables of the job",
-        ("cli/step/step_environment.py", "cli/step/carried_files.py", "cli/sh.py", "cli/gitlab.py"),
+        "and sizes are checked, and no link is followed; variables of a script have a prefix on "
+        "the host, and workflow commands in its output are stopped; the session of a job follows "
+        "from what the runner says, not from variables of the job",
+        ("cli/step/step_environment.py", "cli/step/carried_files.py", "cli/step/passed_on.py",
+         "cli/workflow_commands.py", "cli/sh.py", "cli/gitlab.py"),
         tests=("tests/cli/test_step_environment.py", "tests/cli/test_carried_files.py",
+               "tests/cli/test_passed_on.py", "tests/cli/test_workflow_commands.py",
                "tests/cli/test_gitlab.py", "tests/e2e/test_session_commands.py"),
-        remains="a CI system applies GITHUB_ENV and GITHUB_PATH to later steps, also on the host",
+        remains="a CI system applies variables of SANDBOXD_PASS to later steps on the host too",
     ),
     Protection(
         "web pages",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from sandboxd.cli.connection.client import Client, ConnectionLost
 from sandboxd.cli.transfer.results import BATCH, BATCH_BYTES, Fetched, batches, fetch, requests
 from sandboxd.errors import ConfigError, NotFound, Unavailable
+from sandboxd.files.globs import Pattern
 
 from ..each_case import each_case
 from .trees import Lines, archive
@@ -37,12 +38,16 @@ class FakeArchive:
 class FakeClient(Client):
     """A session with these files; `broken` names a directory at which the connection breaks."""
 
-    def __init__(self, files: dict[str, bytes], broken: str | None = None) -> None:
+    def __init__(
+        self, files: dict[str, bytes], broken: str | None = None, room: int = 1 << 20
+    ) -> None:
         self._files = files
         self._broken = broken
+        self._room = room
 
     def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
-        return {}
+        scratch = {"size": self._room}
+        return {"sandbox": {"workspace": None, "mounts": [], "scratch": scratch}}
 
     @contextlib.contextmanager
     def get_archive(self, session: str, path: str, match: list[str]) -> Iterator[Any]:
@@ -62,7 +67,8 @@ class FakeClient(Client):
 
     @staticmethod
     def _fits(name: str, match: str) -> bool:
-        return fnmatch.fnmatchcase(name, match) or name.startswith(f"{match}/")
+        parts = tuple(name.split("/"))
+        return any(Pattern(match).matches(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def results(
@@ -125,6 +131,50 @@ def test_missing_name_is_reported_and_loses_nothing(tmp_path: Path) -> None:
 def test_results_have_their_places(names: list[str], expected: list[str], tmp_path: Path) -> None:
     outcome, there, _ = results(FILES, names, tmp_path)
     assert there == expected and outcome == Fetched()
+
+
+HOSTILE = {
+    "out/.git/config": b"[core]\nfsmonitor = ./x", "out/.git/hooks/pre-commit": b"x",
+    "out/.envrc": b"x", "out/a/.hg/hgrc": b"x", "out/a/.dot": b"1", "out/b": b"2",
+    "out/c/.GIT/config": b"x",
+}  # fmt: skip
+
+
+@each_case(
+    ("names", "expected"),
+    [
+        (["out/*"], ["a/.dot", "b"]),
+        (["out/**"], ["a/.dot", "b"]),
+        (["out/*", "out/?git"], ["a/.dot", "b"]),
+        (["out/[.]git/*"], []),
+        (["*/*"], ["out/.envrc", "out/a/.dot", "out/b"]),
+        (["out"], ["out/.envrc", "out/a/.dot", "out/b"]),
+        (["."], ["out/.envrc", "out/a/.dot", "out/b"]),
+        (["out/.*"], [".envrc"]),
+        (["out/.envrc"], [".envrc"]),
+        (["out/*/.hg"], ["a/.hg/hgrc"]),
+        (["out/.git"], [".git/config", ".git/hooks/pre-commit"]),
+        (["out/.git", "out/*"], [".git/config", ".git/hooks/pre-commit", "a/.dot", "b"]),
+    ],
+)
+def test_wildcard_brings_no_hooks_and_settings_for_programs_of_the_host(
+    names: list[str], expected: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as into:
+        outcome, there, say = results(HOSTILE, names, Path(into))
+        assert there == expected and outcome.failed == []
+        assert len(say.warnings) == len(set(say.warnings)) < 5
+        assert all("left out" in warning for warning in say.warnings)
+
+
+def test_results_with_more_bytes_than_the_session_stop_before_they_fill_the_disk(
+    tmp_path: Path,
+) -> None:
+    files = {"a/x": bytes(600), "b/x": bytes(600)}
+    outcome, there, say = results(files, ["a/*", "b/*"], tmp_path, room=1000)
+    assert (outcome.failed, there) == (["b/*"], ["x"])
+    assert "more than the 0 MiB" in say.warnings[0] and (tmp_path / "x").stat().st_size == 600
+    assert results(files, ["a/*", "b/*"], tmp_path / "y", room=1200)[0] == Fetched()
 
 
 def test_many_names_go_in_several_requests(tmp_path: Path) -> None:

@@ -48,5 +48,11 @@ def test_variables_that_the_system_has_set_for_the_step_go_in() -> None:
     }  # fmt: skip
 
 
+def test_variables_of_earlier_steps_go_in_and_replace_none_of_the_system() -> None:
+    environ = {"CI": "true", "SANDBOXD_STEP_CI": "no", "SANDBOXD_STEP_VERSION": "1.2"}
+    host = {"SANDBOXD_PASS": "X", "LD_PRELOAD": "a"}
+    assert step_variables(environ | host, "/w") == {"CI": "true", "VERSION": "1.2"}
+
+
 def test_variables_of_a_system_whose_environment_is_unknown_stay_out() -> None:
     assert step_variables({"MINE": "1", "CI": "true"}, "/w", of_system=None) == {"CI": "true"}

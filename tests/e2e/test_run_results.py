@@ -19,6 +19,7 @@ import pytest
 from sandboxd.cli.connection.client import Client
 from sandboxd.cli.connection.private_daemon import private_daemon
 from sandboxd.cli.connection.temporary_session import create
+from sandboxd.cli.main import FAULT
 from sandboxd.cli.transfer.exclusion import exclusion
 from sandboxd.cli.transfer.local_tree import LocalTree
 from sandboxd.cli.transfer.results import Fetched, fetch
@@ -105,6 +106,25 @@ def test_link_of_a_result_that_leads_out_is_named_and_the_rest_arrives(
         assert not os.path.lexists(into / name)
         assert re.search(rf"\b{name}\b.*left out", done.stderr), done.stderr
     assert all(os.path.realpath(into / name).startswith(str(into)) for name in contents(into))
+
+
+def test_program_puts_no_hooks_and_no_disk_full_of_holes_into_the_folder(
+    daemon: Daemon, work: Path
+) -> None:
+    into = work.parent / "into"
+    program = (
+        "mkdir -p o/.git o/a/.git; echo x | tee o/.git/config o/a/.git/config o/.envrc o/a/.x; "
+        "mkdir p; truncate -s 500M p/holes"
+    )
+    socket = ("--socket", f"{daemon.folder}/api.sock")
+    options = ("--disk", "64m", "--into", str(into), "--name", "holes", *socket)
+    done = sandboxd("run", str(work), "--exec", program, "--get", "o/*", "p", *options)
+    assert sandboxd("rm", "holes", *socket).returncode == 0
+    assert done.returncode == FAULT, done.stderr
+    assert sorted(contents(into)) == ["a", "a/.x", "p"]
+    for name in (".git", "a/.git", ".envrc"):
+        assert re.search(rf" {re.escape(name)} b.*; left out", done.stderr), done.stderr
+    assert re.search("p: the results have more than the .*pack them", done.stderr), done.stderr
 
 
 def test_modes_and_times_of_results_are_the_programs(daemon: Daemon, work: Path) -> None:

@@ -166,16 +166,21 @@ def test_folder_keeps_files_between_runs(daemon: Daemon, tmp_path: Path) -> None
     assert sandboxd(daemon, "folder", "create", "cache", "--size", "16m").returncode == 0
     (tmp_path / "seed").write_text("seed\n")
     assert sandboxd(daemon, "folder", "cp", str(tmp_path / "seed"), "cache:").returncode == 0
-    place = program(tmp_path, "cat cache/seed; mkdir cache/d; echo new > cache/d/file\n")
-    done = sandboxd(daemon, "run", place, "--exec", "*", "-q", "--folder", "cache")
+    place = program(tmp_path, "cat cache/seed; mkdir -p cache/d/.git; echo new > cache/d/file; "
+                    "cp cache/seed cache/d/.git/config\n")  # fmt: skip
+    done = sandboxd(daemon, "run", place, "--exec", "*", "-q", "--folder", "cache",
+                    "--get", "cache/d/file", "--into", str(tmp_path))  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "seed\n"), done.stderr
+    assert (tmp_path / "file").read_text() == "new\n"
     assert "d" in sandboxd(daemon, "folder", "ls", "cache").stdout
     assert "cache" in sandboxd(daemon, "folder", "ls").stdout
     done = sandboxd(daemon, "folder", "cp", "cache:d", str(tmp_path / "copy"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy" / "file").read_text() == "new\n"
+    assert "d/.git belongs to version control" in done.stdout
+    assert not (tmp_path / "copy" / ".git").exists()
     info = json.loads(sandboxd(daemon, "folder", "info", "cache", "--json").stdout)
-    assert info["numFiles"] == 2
+    assert info["numFiles"] == 3
     read_only = program(tmp_path, "echo x > cache/seed\n")
     done = sandboxd(daemon, "run", read_only, "--exec", "*", "-q", "--folder", "cache:ro")
     assert done.returncode != 0 and "Read-only" in done.stderr
@@ -254,7 +259,7 @@ def test_run_waits_for_a_drained_daemon_and_says_so(daemon: Daemon, tmp_path: Pa
 STEP = """\
 echo "$1|$GITHUB_RUN_ID|$NAMED|$GITHUB_TOKEN|$PATH_OF_HOST|$GITHUB_WORKSPACE"
 read line < "$GITHUB_EVENT_PATH"; echo "$line"
-echo A=1 >> "$GITHUB_ENV"
+printf 'A=1\\nB=2\\n' >> "$GITHUB_ENV"
 echo result=2 >> "$GITHUB_OUTPUT"
 echo changed > "$GITHUB_EVENT_PATH"
 exit 7
@@ -271,12 +276,12 @@ def test_script_of_a_step_has_its_files_and_the_variables_of_the_list(
         "GITHUB_ENV": f"{tmp_path}/env", "GITHUB_OUTPUT": f"{tmp_path}/output",
         "GITHUB_EVENT_PATH": f"{tmp_path}/event", "GITHUB_RUN_ID": "12", "NAMED": "n",
         "GITHUB_TOKEN": "secret", "PATH_OF_HOST": "x", "SANDBOXD_ENV": "NAMED",
-        "GITHUB_WORKSPACE": str(tmp_path),
+        "SANDBOXD_PASS": "B,C_*", "GITHUB_WORKSPACE": str(tmp_path),
     }  # fmt: skip
     done = sandboxd(daemon, "sh", "-e", str(tmp_path / "step"), "arg", cwd=tmp_path, **variables)
     assert done.stdout == "arg|12|n|||/home/work\nbefore\n", done.stderr
     assert done.returncode == 7
-    assert (tmp_path / "env").read_text() == "before\nA=1\n"
+    assert (tmp_path / "env").read_text() == "before\nSANDBOXD_STEP_A=1\nB=2\n"
     assert (tmp_path / "output").read_text() == "before\nresult=2\n"
     assert (tmp_path / "event").read_text() == "before\n"
     assert sessions_of(daemon.state) == {}

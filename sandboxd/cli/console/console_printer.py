@@ -53,6 +53,10 @@ class ConsolePrinter:
     def follow(self, source: InputSource, exec_only: bool) -> int:
         """Start the run and print it until its end; the exit status for the shell. The program gets
         the input `source`, if `exec_only` not before the build has ended."""
+        with self._say.program():
+            return self._follow(source, exec_only)
+
+    def _follow(self, source: InputSource, exec_only: bool) -> int:
         sender = StdinSender(self._client, source, self._say)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.signal(signal.SIGTERM, self._on_terminate)

@@ -3,8 +3,10 @@ No I/O.
 
 The system applies them to its later steps, and it starts those outside of the session: the next
 `sandboxd sh` too. A hostile script would name a library of the checkout in LD_PRELOAD, or its own
-`sandboxd` in PATH. So variables that make a program of the host load or run something are left
-out, and of directories only those of the session pass. A later step has these at the front of PATH.
+`sandboxd` in PATH, and no list has all names by which some program of the host loads or runs
+something. So a variable has a prefix there, which the next `sandboxd sh` takes away for the
+session; only those that the user lists keep their names. Of directories, those of the session pass:
+a later step has them at the front of PATH.
 
 The format has lines NAME=VALUE, and NAME<<WORD with lines up to WORD. Systems read it in different
 ways, so the text is parsed strictly and written anew.
@@ -14,34 +16,23 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...model import HOME
-from .step_environment import fits
-
-ACTS_ON_HOST = (
-    "PATH", "HOME", "IFS", "ENV", "SHELL", "SHELLOPTS", "BASH*", "PS4", "PROMPT_COMMAND", "LD_*",
-    "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "NLSPATH", "MALLOC_*", "TMPDIR", "PYTHON*", "NODE_*",
-    "NPM_*", "npm_*", "PERL*", "RUBY*", "GEM_*", "BUNDLE_*", "JAVA_*", "JDK_*", "_JAVA_OPTIONS",
-    "CLASSPATH", "MAVEN_*", "GRADLE_*", "GO*", "RUST*", "CARGO_*", "CC", "CXX", "GIT_*", "SSH_*",
-    "GPG_*", "GNUPG*", "XDG_*", "EDITOR", "VISUAL", "PAGER", "LESS*", "DOCKER_*", "OPENSSL_*",
-    "SSL_*", "CURL_*", "REQUESTS_*", "*_proxy", "*_PROXY", "SANDBOXD_*", "GITHUB_*", "RUNNER_*",
-    "ACTIONS_*", "ACT_*", "CI", "CI_*",
-)  # fmt: skip
-"""Variables of loaders, shells, interpreters and tools, and those of the systems themselves."""
+from .step_environment import OF_STEPS, fits
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 """With all that some system takes for the end of a line."""
 
 
-def environment(text: str) -> tuple[str, list[str]]:
-    """GITHUB_ENV as the system may have it, and the names that are left out."""
+def environment(text: str, named: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """GITHUB_ENV as the system may have it, and the names that are left out. `named`: names or
+    patterns of the variables that keep their names."""
     passed, left_out = "", []
     for name, value in _entries(text):
-        is_plain = _NAME.fullmatch(name) and not _CONTROL.search(value)
-        if is_plain and not fits(name, ACTS_ON_HOST):
-            passed += _written(name, value)
+        if _NAME.fullmatch(name) and not _CONTROL.search(value):
+            passed += _written(name if fits(name, named) else f"{OF_STEPS}{name}", value)
         else:
             left_out.append(name[:64] if _NAME.fullmatch(name) else "a line without a name")
     return passed, left_out

@@ -45,6 +45,18 @@ NAMES = "SANDBOXD_ENV"
 """The variable with further names or patterns, separated by blanks or commas."""
 
 
+PASSED = "SANDBOXD_PASS"
+"""The variable with names or patterns of what scripts may set for later steps on the host too."""
+
+OF_STEPS = "SANDBOXD_STEP_"
+"""The prefix of other variables of scripts: no program of the host acts on such a name."""
+
+
+def listed(text: str) -> list[str]:
+    """The names or patterns in a variable such as SANDBOXD_ENV."""
+    return text.replace(",", " ").split()
+
+
 def step_variables(
     environ: Mapping[str, str],
     outside: str,
@@ -52,12 +64,17 @@ def step_variables(
     of_system: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The variables of a step, out of those of this process. The path `outside` of the host in a
-    value becomes the path `inside` of the session.
+    value becomes the path `inside` of the session. Scripts of earlier steps replace none of them.
 
     of_system  the environment of the CI system itself; None: it is unknown
     """
-    named = environ.get(NAMES, "").replace(",", " ").split()
-    return {
+    named = listed(environ.get(NAMES, ""))
+    of_steps = {
+        name.removeprefix(OF_STEPS): value
+        for name, value in environ.items()
+        if name.startswith(OF_STEPS)
+    }
+    return of_steps | {
         name: _moved(value, outside, inside)
         for name, value in environ.items()
         if fits(name, named)

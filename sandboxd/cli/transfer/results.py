@@ -22,6 +22,7 @@ from ...files.paths import inside
 from ...link_targets import Place
 from ..connection.client import Client
 from ..reporter import Reporter, printable
+from .acceptance import Refusal, Room, refusal
 from .progress import progress
 from .unpack import Unpacked, unpack
 
@@ -131,6 +132,7 @@ class _Fetching:
         self._session = session
         self._into = into
         self._say = say
+        self._room = Room(client, session)
         self._places: dict[str, Place] = {}
         """The names at the top of the folder so far, and the directory that each came from."""
 
@@ -147,13 +149,18 @@ class _Fetching:
             return place if self._places.setdefault(place[0], where) == where else where + place
 
         patterns = [] if EVERYTHING in matches else matches
+
+        def refused(place: Place) -> Refusal | None:
+            return refusal(patterns, place)
+
         try:
+            self._room.measure()
             with (
                 progress(self._say, "fetching") as advance,
                 self._client.get_archive(self._session, "/".join(where), patterns) as archive,
                 archive.tar(advance) as tar,
             ):
-                unpacked = unpack(tar, self._into, where, placed)
+                unpacked = unpack(tar, self._into, where, placed, refused, self._room.take)
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches

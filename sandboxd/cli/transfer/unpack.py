@@ -1,7 +1,7 @@
 """The unpacking of results from a tar stream, whose content an untrusted program has written.
 
 tarfile's own filter for this (PEP 706) is missing from Python 3.11.2, which Debian 12 has. Here
-three rules hold, whatever the archive and the folder have in them:
+four rules hold, whatever the archive and the folder have in them:
 
 - Every member is created through descriptors of directories that were opened without following
   links. A file is written under a name of its own and then renamed, so no member is ever written
@@ -9,6 +9,8 @@ three rules hold, whatever the archive and the folder have in them:
 - Links come last, and none is made that leads out of the folder. Its target is resolved through the
   links of the archive and of the disk. A target that climbs behind a name is replaced by the place
   where it leads: otherwise a later archive could give that name another meaning.
+- Names that act on programs of the host, and more bytes than the session has room for, are refused
+  (acceptance.py).
 - Modes and times of directories are set after all that, deepest first. Set-id bits are dropped.
 
 A member that cannot be unpacked is reported, and the others are unpacked all the same.
@@ -28,6 +30,7 @@ from dataclasses import dataclass, field
 from ...files.tar_times import nanoseconds
 from ...link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from ...model import HOME
+from .acceptance import Refusal
 from .tar_stream import MODES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,19 +59,26 @@ class Unpacked:
 
 
 def unpack(
-    tar: tarfile.TarFile, into: str, home: Place = (), placed: Callable[[Place], Place] = tuple
+    tar: tarfile.TarFile,
+    into: str,
+    home: Place = (),
+    placed: Callable[[Place], Place] = tuple,
+    refused: Callable[[Place], Refusal | None] = lambda _: None,
+    take: Callable[[int], object] = lambda _: None,
 ) -> Unpacked:
     """Put all members of the stream `tar` below the directory `into`, which is created if missing.
 
     home    the place below /home/work that the names of the members begin at
     placed  the place of a member below `into`, from that in the archive
+    refused the reason why a place in the archive is not unpacked; None: it is
+    take    called with the size of each file before it is written
 
     Raises OSError when the folder takes no more: the disk is full, for one.
     """
     os.makedirs(into, exist_ok=True)
     top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        unpacking = _ResultFolder(top, home, placed)
+        unpacking = _ResultFolder(top, home, placed, refused, take)
         for member in tar:
             unpacking.add(tar, member)
         unpacking.finish()
@@ -80,8 +90,17 @@ def unpack(
 class _ResultFolder:
     """The directory `top`, into which one archive goes."""
 
-    def __init__(self, top: int, home: Place, placed: Callable[[Place], Place]) -> None:
+    def __init__(
+        self,
+        top: int,
+        home: Place,
+        placed: Callable[[Place], Place],
+        refused: Callable[[Place], Refusal | None],
+        take: Callable[[int], object],
+    ) -> None:
         self.result = Unpacked()
+        self._refused, self._take = refused, take
+        self._refusals: set[Place] = set()
         self._top = top
         self._placed = placed
         self._home = "/".join((HOME, *home))
@@ -97,6 +116,9 @@ class _ResultFolder:
             return
         if not place:
             return  # the folder itself, which belongs to the user
+        if refusal := self._refused(place):
+            self._leave_out(*refusal)
+            return
         top, place = self._placed(place[:1]), self._placed(place)
         with self._reported(place):
             if member.issym():
@@ -111,6 +133,12 @@ class _ResultFolder:
                 self.result.left_out.append((member.name, "is no file, directory or link"))
                 return
             self.result.names["/".join(top)] = None
+
+    def _leave_out(self, place: Place, reason: str) -> None:
+        """Report a place once, whatever is below it."""
+        if place not in self._refusals:
+            self._refusals.add(place)
+            self.result.left_out.append(("/".join(place), reason))
 
     def finish(self) -> None:
         """Make the links, and give the directories their modes and times."""
@@ -144,6 +172,7 @@ class _ResultFolder:
             self.result.failed.append(("/".join(place), error.strerror or str(error)))
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Place) -> None:
+        self._take(member.size)
         with self._replacing(place) as (directory, name):
             fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
             with os.fdopen(fd, "wb") as file:

@@ -72,13 +72,27 @@ def test_act_builds_an_example_with_outputs_variables_and_an_artifact(act: Act) 
                 '"$GITHUB_PATH"; printf "#!/bin/sh\\necho of-tool\\n" > tools/mine; '
                 'chmod +x tools/mine'},
         {"run": 'echo "$MINE, ${{ steps.count.outputs.lines }} lines, $(mine), $(id -un), $PWD"'},
-        {"run": 'cp report.txt "$HOME"; stat -c %u report.txt', "shell": "bash"},
+        {"run": 'echo "<$MINE>"; cp report.txt "$HOME"; stat -c %u report.txt', "shell": "bash"},
     )  # fmt: skip
     assert status == 0, output
     assert "-O1 -DMARK=3" in output
     assert "of-step, 11 lines, of-tool, work, /home/work" in output
+    assert "| <>" in output
     report = act.user.home / "report.txt"
     assert "words" in report.read_text() and "| 61011\n" in output
+
+
+def test_workflow_command_in_the_output_of_a_script_reaches_no_later_step(act: Act) -> None:
+    """Without a condition, act carried it out up to 0.2.84."""
+    status, output = act.run(
+        {"run": "echo ::set-env name=BY_SCRIPT::1; echo ::add-path::/home/work; printf ::set-output"
+                "' name=x::'of-script", "id": "hostile"},
+        {"run": 'echo "<$BY_SCRIPT|${{ steps.hostile.outputs.x }}>"; case $PATH in '
+                "*/home/work*) echo reached; esac", "shell": "bash"},
+        env={"ACTIONS_ALLOW_UNSECURE_COMMANDS": "true"},
+    )  # fmt: skip
+    assert status == 0, output
+    assert "| <|>" in output and "| reached" not in output
 
 
 def test_workflow_of_the_documentation_runs_as_written(act: Act) -> None:
