@@ -255,7 +255,7 @@ def test_query_that_repeats_a_field_reads_the_ended_sessions_once() -> None:
     row = SessionRow(str(uuid.uuid4()), "ended", "owner", "c", "c", 1.0, status="TERMINATED")
     sessions = EndedSessions([row])
     app: Any = mock.Mock(config=Config(), sessions=sessions)
-    root = Root(app, "owner", False, "owner", {}, [])
+    root = Root(app, "owner", False, "owner", {}, [], [])
     one = f'compute_session(id: "{row.id}") {{ name }}'
     page = "compute_session_list(limit: 9, offset: 0) { items { name } }"
     fields = " ".join(f"a{n}: {one} b{n}: {page}" for n in range(20))

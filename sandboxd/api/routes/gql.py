@@ -67,12 +67,12 @@ async def _result(request: Request) -> ExecutionResult:
     item = items.keypair(acts_for, keypair, is_admin, own, app.config.rate_limit)
     everybody = asking.is_admin and acts_for == asking.name
     sees = None if everybody else acts_for
-    live = app.sessions.rows()
+    live, folders = app.sessions.rows(), [folder.row for folder in app.folders.of(None)]
 
     def execute() -> ExecutionResult:
         from .gql_queries import Root, answer  # at the first query: most daemons never get one
 
-        root = Root(app, acts_for, asking.is_admin, sees, item, live)
+        root = Root(app, acts_for, asking.is_admin, sees, item, live, folders)
         return answer(query.query, query.variables, query.operation_name, root)
 
     return await asyncio.to_thread(execute)

@@ -21,6 +21,7 @@ from graphql import (
     validate,
 )
 
+from ...store.folders import FolderRow
 from ...store.sessions import SessionRow
 from ..state import AppState
 from . import gql_items as items
@@ -69,6 +70,8 @@ class Root:
     is_admin  the caller may name another owner
     sees      the owner whose sessions and folders a field shows if it names none; None: all owners
     live      sessions that are not over, with their last use and number of requests
+    folders   all folders, oldest first; like `live`, as the request begins, since the event
+              loop changes its registries while a thread executes the query
     """
 
     app: AppState
@@ -77,6 +80,7 @@ class Root:
     sees: str | None
     own_keypair: Item
     live: Sequence[UsedSession]
+    folders: Sequence[FolderRow]
     _lists: dict[tuple[str | None, bool], Mapping[str, UsedSession]] = field(default_factory=dict)
     _items: dict[str, Item] = field(default_factory=dict)
 
@@ -115,7 +119,7 @@ class Root:
     ) -> Item:
         """The folders of the owners whom the caller sees, oldest first."""
         whose = self._named(access_key) or self.sees
-        rows = [one.row for one in self.app.folders.of(whose)]
+        rows = [row for row in self.folders if whose in (None, row.owner)]
         return _page(rows, lambda row: dict(described(row)), limit, offset, **rest)
 
     def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
