@@ -44,7 +44,6 @@ class Resources:
         self.filters = compile_filters(config)
         self.workspace_filters = compile_workspace_filters(config)
         self._jail: Jail | None = None
-        self._jail_config: Config | None = None  # that of the jail
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         self.host_files = HostFiles(config)
 
@@ -63,9 +62,6 @@ class Resources:
         """The parts that all runs have in common at this moment: the same value as long as nothing
         of them changes."""
         view = self.host_files.current()
-        if self._jail and self._jail.view is view and self._jail_config is self.config:
-            return self._jail
-        self._jail_config = self.config
         filters = {"": self.filter} | self.filters
         jail = Jail(
             self.root, self.config.rootfs.paths, view, (self.outside,), filters,

@@ -54,7 +54,7 @@ def test_program_without_a_shell_meets_what_it_meets_with_one(
     lower = {"exec": limits}
     direct = {command: outcome(sandbox, command, per_step=lower) for command in COMMANDS}
     with monkeypatch.context() as shell_only:
-        shell_only.setattr(plain_command, "words", lambda *_: [])
+        shell_only.setattr(plain_command, "argv", lambda *_: [])
         sandbox.end_warm()
         with_shell = {command: outcome(sandbox, command, per_step=lower) for command in COMMANDS}
         sandbox.end_warm()
