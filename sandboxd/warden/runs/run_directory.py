@@ -118,21 +118,27 @@ def make_empty(path: str) -> None:
 
 
 def _begin_file(path: str, name: str) -> None:
-    """Make or empty a file, and take its room on the disk, where the file system can, without
-    making it longer."""
+    """Make or empty a file, and take its room on the disk."""
     fd = os.open(f"{path}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(fd).st_size:
             # By a descriptor: after truncate(2) of a path, ext4 would write the file to the disk
             # when the shim of the next run closes it (auto_da_alloc in ext4(5)).
             os.ftruncate(fd, 0)
-        if name in _ROOM:
-            syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, _ROOM[name])
+        _reserve(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _reserve(fd: int, name: str) -> None:
+    """Take the room of a file on the disk, where the file system can, without making it longer."""
+    if name not in _ROOM:
+        return
+    try:
+        syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, _ROOM[name])
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-    finally:
-        os.close(fd)
 
 
 def followers(path: str, new: RunFiles | None = None) -> list[int]:
