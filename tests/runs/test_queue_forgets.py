@@ -98,9 +98,10 @@ def test_forgotten_runs_are_unknown_at_once_and_removed_together(tmp_path: Path)
         assert removals == [] and len(stage.rows) == count
         await stage.runs.expire(0)
         assert removals == [TOGETHER - 1] and len(stage.rows) == KEEP.runs_kept
-        for number in range(count, count + TOGETHER):
+        # One more: a client may take the end of a run when room has been made already.
+        for number in range(count, count + TOGETHER + 1):
             await follow(await stage.submit(str(number), exec="out x"))
-        await eventually(lambda: removals[1:] == [TOGETHER])
+        await eventually(lambda: removals[1:] in ([TOGETHER], [TOGETHER + 1]))
 
     def known(stage: Stage, id: str) -> bool:
         with contextlib.suppress(NotFound):
