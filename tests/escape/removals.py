@@ -156,8 +156,8 @@ def without_no_new_privs(patch: pytest.MonkeyPatch) -> None:
     without_prctl(syscalls.PR_SET_NO_NEW_PRIVS)(patch)
     patch.setattr(seccomp, "apply", lambda program: os.open("/dev/null", os.O_RDONLY))
     patch.setattr(seccomp, "verify", lambda: None)
-    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.watch", lambda self, selector: None)
-    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.answer", lambda self: False)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.watch", lambda *_: None)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.answer", lambda *_: False)
 
 
 def unfiltered(patch: pytest.MonkeyPatch) -> None:
