@@ -16,7 +16,8 @@ from .connection.client import Client
 from .connection.daemon_socket import running_daemon
 from .connection.references import folder_path, remote
 from .reporter import Reporter, printable
-from .transfer.exclusion import VERSION_CONTROL, exclusion
+from .transfer.acceptance import is_version_control
+from .transfer.exclusion import exclusion
 from .transfer.local_tree import LocalTree
 from .transfer.long_listing import print_listing
 from .transfer.results import check_destination
@@ -160,7 +161,7 @@ def _fetch_directory(
     for entry in entries:
         child = f"{path}/{entry['name']}".lstrip("/")
         local = os.path.join(destination, os.path.basename(entry["name"]))
-        if os.path.basename(local).lower() in VERSION_CONTROL:
+        if is_version_control(os.path.basename(local)):
             print(f"sandboxd: {printable(child)} belongs to version control; left out")
             continue
         if os.path.islink(local):

@@ -17,6 +17,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from ..host import procfs
 from . import syscalls
 from .stage import expect, stage
 
@@ -150,14 +151,5 @@ def verify() -> None:
     expect("network", "loopback up", bool(_IFREQ.unpack(answer)[1] & _IFF_UP), True)
     for setting, value in BOUNDS:
         with stage("network"):
-            current = _read(setting)
+            current = " ".join(procfs.read(setting).split())
         expect("network", setting, current, value.decode())
-
-
-def _read(setting: str) -> str:
-    """The value of a setting, with single spaces."""
-    fd = os.open(setting, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return " ".join(os.read(fd, 256).decode().split())
-    finally:
-        os.close(fd)

@@ -29,7 +29,7 @@ Refusal = tuple[Place, str]
 def refusal(matches: Iterable[str], place: Place) -> Refusal | None:
     """Why a member of the results does not arrive that `matches` of a request have brought, without
     any of them the whole directory; None: it arrives."""
-    if not place[0].startswith(".") and not any(map(_is_control, place)):
+    if not place[0].startswith(".") and not any(map(is_version_control, place)):
         return None
     patterns = [Pattern(text) for text in matches]
     names = [one.plain for one in patterns if _covers(one, place)] if patterns else [()]
@@ -39,14 +39,15 @@ def refusal(matches: Iterable[str], place: Place) -> Refusal | None:
 
 def _refusal(named: tuple[str, ...], place: Place) -> Refusal | None:
     for count, part in enumerate(place, 1):
-        if _is_control(part) and part not in named:
+        if is_version_control(part) and part not in named:
             return place[:count], "belongs to version control, so only its own name fetches it"
     if place[0].startswith(".") and named and not named[0].startswith("."):
         return place[:1], "begins with a dot, so only a name with this dot fetches it"
     return None
 
 
-def _is_control(part: str) -> bool:
+def is_version_control(part: str) -> bool:
+    """Programs of version control act on a file or directory of this name."""
     return part.lower() in VERSION_CONTROL  # some file systems know no small letters
 
 

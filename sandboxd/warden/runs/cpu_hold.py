@@ -50,11 +50,11 @@ class CpuHolds:
 
     def end(self, group: Group) -> None:
         """Give the run its CPU time back, if nobody else holds it."""
-        hold = self._holds[tuple(group.dirs.values())]
+        hold = self._holds[key := tuple(group.dirs.values())]
         hold.users -= 1
         if hold.users:
             return
-        del self._holds[tuple(group.dirs.values())]
+        del self._holds[key]
         with contextlib.suppress(OSError):
             if hold.before_us and group.files.cpu_quota_us() == HELD_US:
                 group.files.set_cpu_quota(hold.before_us, PERIOD_US)
