@@ -159,6 +159,14 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
         bare.resources.hierarchy.remove()
 
 
+@pytest.fixture(autouse=True)
+def finished_jobs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The background jobs of a test are over when the next one gets the warden."""
+    yield
+    if "warden" in request.fixturenames:
+        request.getfixturevalue("warden").jobs.finish()
+
+
 @pytest.fixture
 def sandbox(warden: BareWarden, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A slot, leased for one test."""

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from sandboxd import spool
+from sandboxd.api.sessions.sealed_memfd import sealed
 from sandboxd.config import toml_file
 from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.host.tasks import HostTasks
 from sandboxd.model import STEPS, Limits
-from sandboxd.warden.background import BackgroundJobs, failure
+from sandboxd.warden.background import failure
 from sandboxd.warden.broker.broker_link import BrokerLink
 from sandboxd.warden.host_limits import within_host
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
@@ -39,6 +40,7 @@ from sandboxd.warden.workers import Workers
 from sandboxd.wire import messages
 from sandboxd.wire.ops import RequestChecker
 
+from .background_jobs import LooplessJobs
 from .entries import entries_of
 from .run_follower import follow
 from .waiting import SLOWNESS, until
@@ -84,7 +86,7 @@ class BareWarden:
         loaded = toml_file.load(None, state_dir=state_dir, **tables)
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
         self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
-        self.jobs = BackgroundJobs()
+        self.jobs = LooplessJobs()
         self._selector = selectors.DefaultSelector()
         directories = EmptiedDirectories(self.jobs)
         self.workers = Workers(self.resources, self._selector, directories, lambda: None)
@@ -240,7 +242,7 @@ class Sandbox:
             {"name": n, "command": c, "limits": slowed(limit | own.get(n, {}))}
             for n, c in commands.items()
         ]
-        files = [] if stdin is None else [_file(stdin)]
+        files = [] if stdin is None else [sealed(stdin)]
         try:
             shim, fds = self.start(
                 *files, run=self.runs, steps=steps, environ=environ or {}, runtime=runtime,
@@ -317,14 +319,6 @@ class Sandbox:
         slot_group.leave(self.warden.resources.hierarchy, self.slot, shim.run or 0)
 
 
-def _file(data: bytes) -> int:
-    fd = os.memfd_create("stdin")
-    os.write(fd, data)
-    readable = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
-    os.close(fd)
-    return readable
-
-
 def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, list[Worker]]:
     """`slot` and the shims in it, as a warden has them that is started after this one."""
     resources = warden.resources
@@ -332,8 +326,8 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     resources.scratch.unmount(slot.path)
     slot.uid_lease.close()
     del resources.slots.leased[slot.number]
-    usual = {"slot": slot.number, "session": slot.session, "attachments": [], "runs": []}
-    usual["workspace"] = None
+    nothing: dict[str, Any] = {"attachments": [], "runs": [], "workspace": None}
+    usual = {"slot": slot.number, "session": slot.session} | nothing
     shims = warden.adopt(**(usual | arguments))
     return resources.slots.leased[slot.number], shims
 

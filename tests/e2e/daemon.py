@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from ..http_clients import network_client
+from ..processes import children
 from ..waiting import PATIENCE_S, Patience
 from .own_leaks import COUNT, first_uid, leaks
 
@@ -96,8 +97,7 @@ class Daemon:
     def api(self) -> int:
         """Pid of its unprivileged half."""
         assert self.process
-        pid = self.process.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return next(iter(children(self.process.pid, "sandboxd: api")))
 
     def end(self, victim: str) -> None:
         """End it by SIGKILL of its `victim`: warden, api, both; or by SIGTERM: neither."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sandboxd.warden.runs.cgroups import own_name
 
+from ..processes import ancestors, titles
+
 COUNT = 64
 """The slots of a daemon of these tests."""
 
@@ -40,7 +42,7 @@ class Processes:
     """The processes of sandboxd at one moment. Each process is read once: there may be hundreds."""
 
     def __init__(self) -> None:
-        self.titles = process_titles()
+        self.titles = titles("sandboxd: ")
         self._is_ours: dict[int, bool] = {1: False}
         self._links: dict[int, list[str]] = {}
 
@@ -126,28 +128,3 @@ def _files(pid: int) -> list[str]:
     except OSError:
         return []
     return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]
-
-
-def process_titles() -> dict[int, str]:
-    """Pid -> title of every process that calls itself sandboxd's."""
-    titles = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_bytes().rstrip(b"\0").decode(errors="replace")
-        except OSError:
-            continue
-        if text.startswith("sandboxd: "):
-            titles[int(path.parent.name)] = text
-    return titles
-
-
-def ancestors(pid: int) -> list[int]:
-    """The parents of a process, nearest first."""
-    parents = []
-    while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        parents.append(pid)
-    return parents

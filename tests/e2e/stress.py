@@ -66,7 +66,7 @@ class Sample:
 def sample(daemon: Daemon) -> Sample:
     """The resources of both halves of the daemon now, from /proc."""
     assert daemon.process
-    pids = [daemon.process.pid, api_of(daemon)]
+    pids = [daemon.process.pid, daemon.api]
     status = [_status(pid) for pid in pids]
     return Sample(
         sum(int(one["VmRSS"].split()[0]) for one in status),
@@ -82,16 +82,6 @@ def _settled(daemon: Daemon, descriptors: int) -> Sample:
     while (now := sample(daemon)).descriptors >= descriptors and time.monotonic() < until:
         time.sleep(0.1)
     return now
-
-
-def api_of(daemon: Daemon) -> int:
-    """The pid of its unprivileged half."""
-    assert daemon.process
-    pid = daemon.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sandboxd: api"):
-            return int(child)
-    raise AssertionError("the daemon has no api")
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pytest
 
 from sandboxd.model import MIB
 
+from ..processes import children
 from ..waiting import until
 from .conftest import passable
 from .daemon import Daemon, run, running
@@ -66,16 +67,7 @@ def contents(http: httpx.Client, id: str) -> dict[str, bytes]:
 def helpers(daemon: Daemon) -> list[int]:
     """Pids of the file helpers of a daemon."""
     assert daemon.process
-    pid = daemon.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"sandboxd: files" in command_of(int(child))]
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended
-        return b""
+    return list(children(daemon.process.pid, "sandboxd: files"))
 
 
 def stages(daemon: Daemon) -> list[Path]:

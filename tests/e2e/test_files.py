@@ -7,7 +7,6 @@ import json
 import tarfile
 from collections.abc import Callable
 from email.message import Message
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 
 from sandboxd.model import MIB
 
+from ..processes import children
 from .daemon import run
 
 Make = Callable[..., str]
@@ -176,14 +176,4 @@ def test_client_that_goes_away_leaves_no_helper(
     with daemon.client() as other:
         assert set(listing(other, id)) == {"sparse"}
         assert other.delete(f"/session/{id}").status_code == 200
-    warden = daemon.process.pid
-    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
-    assert [child for child in children if _title(child).startswith("sandboxd: f")] == []
-
-
-def _title(pid: str) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    assert not children(daemon.process.pid, "sandboxd: f")

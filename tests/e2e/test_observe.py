@@ -49,20 +49,6 @@ def value(text: str, name: str) -> float:
     return float(sample.split()[1])
 
 
-def pid_of(title: str, daemon: Daemon) -> int:
-    assert daemon.process
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == daemon.process.pid and (path / "cmdline").read_bytes().startswith(
-                title.encode()
-            ):
-                return int(path.name)
-        except OSError:
-            continue
-    raise AssertionError(title)
-
-
 def test_a_sessions_life_can_be_read_in_the_log_and_in_the_metrics(daemon: Daemon) -> None:
     with daemon.client() as http, monitor(daemon) as inside:
         id = http.post("/session", json={"image": "c", "name": "observed"}).json()["sessionId"]
@@ -114,7 +100,7 @@ def test_a_warden_that_is_stopped_is_seen_by_health_checks(daemon: Daemon) -> No
 
 def test_an_api_that_is_killed_leaves_a_line_that_says_so(daemon: Daemon) -> None:
     assert daemon.process
-    os.kill(pid_of("sandboxd: api", daemon), signal.SIGKILL)
+    os.kill(daemon.api, signal.SIGKILL)
     assert daemon.process.wait(PATIENCE_S) == 1
     (line,) = lines(daemon, event="api.ended")
     assert (line["part"], line["level"], line["exit"]) == ("warden", "error", -9)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ..processes import children
 from ..users import ALICE, client_of
 from ..waiting import PATIENCE_S, until
 from .conftest import passable
@@ -46,8 +47,7 @@ class Kept(Daemon):
 
     def has_children(self) -> bool:
         """It has begun to try what this host can do."""
-        pid = self.process.pid if self.process else 0
-        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        return bool(self.process and children(self.process.pid))
 
     def settled(self) -> int:
         """How often it has refused a configuration, or gone over to one in both halves."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ..processes import children
 from ..waiting import PATIENCE_S, until
 from .daemon import ROOT, Daemon, environ, sessions_of
 from .own_leaks import leaks
@@ -143,25 +144,14 @@ def test_terminated_command_lets_the_trap_of_its_job_run(tmp_path: Path) -> None
         assert process.wait(PATIENCE_S) == 143
 
 
-def child(of: int, title: str) -> int:
-    """The child of a process that calls itself so."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == of and (path / "cmdline").read_bytes().startswith(title.encode()):
-                return int(path.name)
-        except OSError:
-            continue
-    raise AssertionError(title)
-
-
 def test_a_private_daemon_whose_warden_is_killed_leaves_nothing(tmp_path: Path) -> None:
     before = leaks()
     (tmp_path / "main.sh").write_text("echo up; setsid sleep 60 & sleep 60\n")
     with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
-        os.kill(child(process.pid, "sandboxd: warden"), signal.SIGKILL)
+        (warden,) = children(process.pid, "sandboxd: warden")
+        os.kill(warden, signal.SIGKILL)
         assert process.wait(PATIENCE_S) == 125
     assert leaks() <= before
 
@@ -172,7 +162,7 @@ def test_what_both_left_when_they_were_killed_goes_with_the_next_command(tmp_pat
     with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
-        warden = child(process.pid, "sandboxd: warden")
+        (warden,) = children(process.pid, "sandboxd: warden")
         (folder,) = {
             os.path.dirname(os.path.dirname(name))
             for name in (os.readlink(fd) for fd in Path(f"/proc/{warden}/fd").iterdir())

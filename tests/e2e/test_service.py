@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ..http_clients import unix_client
+from ..processes import children
 from ..users import ALICE, BOB, client_of
 from ..waiting import PATIENCE_S
 from .daemon import ROOT, SLOTS, configured
@@ -122,8 +123,7 @@ def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, ha
     service.await_message("READY=1")
     assert service.next().startswith("WATCHDOG=1")
     warden = service.process.pid
-    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
-    stopped = warden if half == "warden" else int(children[0])
+    stopped = warden if half == "warden" else next(iter(children(warden, "sandboxd: api")))
     os.kill(stopped, signal.SIGSTOP)
     try:
         service.notifications.settimeout(1.5)

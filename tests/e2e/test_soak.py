@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from ..loop_devices import backing_files
+from ..processes import children
 from .conftest import passable
 from .daemon import Daemon, run, running
 
@@ -63,11 +64,9 @@ class Held:
         """Now."""
         assert daemon.process
         warden = daemon.process.pid
-        children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
-        (api,) = (pid for pid in children if _title(int(pid)) == "sandboxd: api")
-        state = str(daemon.state)
+        api, state = daemon.api, str(daemon.state)
         return cls(
-            processes=1 + len(children),
+            processes=1 + len(children(warden)),
             warden_fds=len(os.listdir(f"/proc/{warden}/fd")),
             api_fds=len(os.listdir(f"/proc/{api}/fd")),
             api_threads=len(os.listdir(f"/proc/{api}/task")),
@@ -76,7 +75,7 @@ class Held:
             cgroups=len(_groups(state)),
             slots=len(os.listdir(daemon.state / "slots")),
             warden_mib=_resident(warden),
-            api_mib=_resident(int(api)),
+            api_mib=_resident(api),
         )
 
     def counts(self) -> dict[str, int]:
@@ -85,22 +84,10 @@ class Held:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in memory}
 
 
-def _api(daemon: Daemon) -> int:
-    assert daemon.process
-    warden = daemon.process.pid
-    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
-    (api,) = (pid for pid in children if _title(int(pid)) == "sandboxd: api")
-    return int(api)
-
-
 def _descriptors(daemon: Daemon) -> list[str]:
     """The files that the api holds, for the reader of a failure."""
-    folder = f"/proc/{_api(daemon)}/fd"
+    folder = f"/proc/{daemon.api}/fd"
     return sorted(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
-
-
-def _title(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
 
 
 def _resident(pid: int) -> float:

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from ..loop_devices import backing_files
+from ..processes import descendants
 from ..waiting import until
 from .daemon import SLOTS, Daemon, configured, run, sessions_of, slots_in_use
-from .own_leaks import ancestors, process_titles
 
 SECRET = b"of a session that no client knows"
 CONFIG = f"[scratch]\nspares = 2\n{SLOTS}"
@@ -55,9 +55,7 @@ def create(http: httpx.Client, name: str) -> str:
 
 def job_processes(daemon: Daemon) -> list[int]:
     assert daemon.process
-    warden = daemon.process.pid
-    return [pid for pid, title in process_titles().items()
-            if title.startswith("sandboxd: job") and warden in ancestors(pid)]  # fmt: skip
+    return list(descendants(daemon.process.pid, "sandboxd: job"))
 
 
 def test_kill_of_job_processes_at_work_costs_neither_slot_nor_session(

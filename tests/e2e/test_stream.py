@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +13,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from sandboxd.host import procfs
+
+from ..processes import descendants
 from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, run
-from .own_leaks import ancestors
 
 Make = Callable[..., str]
 Frame = dict[str, Any]
@@ -159,12 +160,6 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(
 def resident(daemon: Daemon, name: str) -> list[int]:
     """Bytes of memory of each process of this daemon with the name."""
     assert daemon.process
-    sizes = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            ours = daemon.process.pid in ancestors(int(path.parent.name))
-            if ours and path.read_bytes().startswith(f"sandboxd: {name}".encode()):
-                sizes.append(int((path.parent / "statm").read_text().split()[1]) * 4096)
-        except OSError:
-            continue  # it has just ended
-    return sizes
+    pids = descendants(daemon.process.pid, f"sandboxd: {name}")
+    memory = [procfs.text(f"/proc/{pid}/statm").split() for pid in pids]
+    return [int(pages[1]) * 4096 for pages in memory if pages]

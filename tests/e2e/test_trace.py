@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from ..processes import descendants
 from ..waiting import PATIENCE_S, until
-from .daemon import Daemon
+from .daemon import Daemon, slots_in_use
 
 FAULTS = [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT]
 
@@ -130,17 +130,13 @@ def test_fault_of_a_shim_is_an_event_that_names_the_run(daemon: Daemon) -> None:
             call["mode"] = "continue"
             result = http.post(f"/session/{id}", json=call).json()["result"]
         assert daemon.process
-        (shim,) = _shims(daemon.process.pid)
+        (shim,) = descendants(daemon.process.pid, "sandboxd: shim")
         os.kill(shim, signal.SIGSEGV)
         crashes = until(lambda: events(daemon, "child.crashed"))
-        assert [(line["slot"], line["run"], line["signal"]) for line in crashes] == [
-            (0, 1, "SIGSEGV")
-        ]
+        (slot,) = slots_in_use(daemon.state)
+        fields = ("slot", "run", "signal")
+        crashed = [tuple(line[name] for name in fields) for line in crashes]
+        assert crashed == [(int(slot), 1, "SIGSEGV")]
         assert "Fatal Python error" not in log(daemon)  # in the jail its standard error is none
         answer = http.post(f"/session/{id}", json=call | {"mode": "continue"}).text
         assert [word for word in TRACE if word in answer] == []
-
-
-def _shims(warden: int) -> list[int]:
-    family = psutil.Process(warden).children(recursive=True)
-    return [one.pid for one in family if one.cmdline()[0].startswith("sandboxd: shim")]

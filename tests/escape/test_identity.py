@@ -9,6 +9,7 @@ import pytest
 
 from sandboxd.warden.runs.worker import Worker
 
+from ..processes import children
 from ..sandbox import Sandbox
 
 STATUS = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status"
@@ -55,8 +56,8 @@ def test_init_has_no_descriptor_that_a_program_could_use(sandbox: Sandbox) -> No
     links: list[str] = []
 
     def look(started: Worker) -> None:
-        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text()
-        fds = Path(f"/proc/{children.split()[0]}/fd")
+        (init,) = children(started.pid)
+        fds = Path(f"/proc/{init}/fd")
         links.extend(os.readlink(path) for path in fds.iterdir())
 
     sandbox.run("read x", answers=["\n"], on_wait=look)

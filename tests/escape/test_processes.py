@@ -15,6 +15,7 @@ from sandboxd.jail import seccomp
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots import uid_processes
 
+from ..processes import children, title
 from ..sandbox import Sandbox
 from ..waiting import until
 
@@ -83,8 +84,8 @@ def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:
     assert result.exit == 5
     assert result.verdict["limit"] is None
     uid = sandbox.slot.uid
-    titles = [Path(f"/proc/{pid}/cmdline").read_text() for pid in uid_processes.living(uid)]
-    assert all(title.startswith("sandboxd: ") for title in titles), titles  # a shim may be warm
+    titles = [title(pid) for pid in uid_processes.living(uid)]
+    assert all(one.startswith("sandboxd: ") for one in titles), titles  # a shim may be warm
     sandbox.end_warm()
     assert not uid_processes.living(uid)
 
@@ -148,14 +149,10 @@ def _caught(pid: int) -> set[int]:
 def _init(shim: int) -> int:
     """The pid of a shim's init, once a program of the run is there."""
 
-    def parents() -> list[str]:
-        return [child for child in _children(shim) if _children(child)]
+    def parents() -> list[int]:
+        return [child for child in children(shim) if children(child)]
 
-    return int(until(parents)[0])
-
-
-def _children(pid: int | str) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return until(parents)[0]
 
 
 @pytest.mark.parametrize("protected", [True, False])

@@ -20,10 +20,12 @@ from typing import Any, Literal
 import httpx
 from websockets.sync.client import unix_connect
 
+from sandboxd.host import procfs
+
 from ..e2e.daemon import ROOT, sessions_of, slots_in_use
-from ..e2e.own_leaks import ancestors
 from ..http_clients import unix_client
 from ..loop_devices import backing_files
+from ..processes import descendants, title, titles
 from ..waiting import until
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
@@ -97,7 +99,7 @@ class Service:
         """End `victim`: a part of the daemon, or of the run of `session`; False: there is none."""
         pids = self._pids(victim, session)
         if victim == "prepared":  # the search takes long, and others begin runs meanwhile
-            pids = [pid for pid in pids if _title(pid) == PREPARED]
+            pids = [pid for pid in pids if title(pid) == PREPARED]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM if victim == "term" else signal.SIGKILL)
@@ -122,9 +124,7 @@ class Service:
         if not warden:
             return []
         if victim in ("spawner", "prepared"):
-            title = PREPARED if victim == "prepared" else f"sandboxd: {victim}"
-            return [pid for pid, _, name in processes() if name == title and
-                    warden in ancestors(pid)]  # fmt: skip
+            return list(descendants(warden, f"sandboxd: {victim}"))
         return {"api": api, "warden": [warden], "term": [warden], "both": [*api, warden]}[victim]
 
     def left(self) -> list[str]:
@@ -169,26 +169,13 @@ class Service:
         self.log.close()
 
 
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-    except OSError:  # it has ended
-        return ""
-
-
 def processes() -> list[tuple[int, int, str]]:
     """Pid, real uid and title of every process."""
     entries = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (path / "status").read_text()
-            title = _title(int(path.name))
-        except OSError:
-            continue
-        state = status.partition("State:")[2].split(None, 1)[0]
-        uid = int(status.partition("Uid:")[2].split(None, 1)[0])
-        if state not in "ZX":
-            entries.append((int(path.name), uid, title))
+    for pid, name in titles("").items():
+        state, uids = procfs.status(pid, "State", "Uid")
+        if state[:1] not in ("Z", "X", ""):
+            entries.append((pid, int(uids.split()[0]), name))
     return entries
 
 

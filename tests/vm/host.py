@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from ..processes import titles
 from ..waiting import Patience
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -112,15 +113,7 @@ def groups() -> list[str]:
 
 def processes() -> dict[int, str]:
     """Pid -> title of what is sandboxd's."""
-    titles = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            title = path.read_bytes().rstrip(b"\0").decode(errors="replace")
-        except OSError:
-            continue
-        if title.startswith("sandboxd: "):
-            titles[int(path.parent.name)] = title
-    return titles
+    return titles("sandboxd: ")
 
 
 def names() -> set[str]:

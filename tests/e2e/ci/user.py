@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandboxd.jail.idmap import Ids
 
+from ...processes import descendants, title
 from ...waiting import PATIENCE_S, until
 from ..daemon import Daemon, sessions_of
 
@@ -93,14 +94,5 @@ def kill(process: subprocess.Popen[str], only: str = "") -> None:
     pids = [process.pid, *descendants(process.pid)]
     for pid in pids:
         with contextlib.suppress(OSError):
-            if not only or only in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
+            if only in title(pid).replace("\0", " "):
                 os.kill(pid, signal.SIGKILL)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and so on."""
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                yield int(child)
-                yield from descendants(int(child))

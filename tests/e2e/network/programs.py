@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from sandboxd.shim.broker_socket import PORT
 
+from ...processes import children
 from ..daemon import Daemon
 from .world import Result, run
 
@@ -44,10 +44,6 @@ def python(http: httpx.Client, program: str, profile: Any = "packages") -> Resul
 
 
 def broker_of(daemon: Daemon) -> int:
-    """The pid of the broker of a daemon."""
+    """The pid of the broker of a daemon, 0 if it has none."""
     assert daemon.process
-    pid = daemon.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sandboxd: broker"):
-            return int(child)
-    return 0
+    return next(iter(children(daemon.process.pid, "sandboxd: broker")), 0)

@@ -9,6 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandboxd.host import procfs
+
+from ...processes import children
 from ...waiting import until
 from ..daemon import Daemon
 from .programs import broker_of, python
@@ -89,13 +92,9 @@ def test_broker_has_no_rights_and_sees_no_state(daemon: Daemon) -> None:
 def test_api_and_broker_have_filters(daemon: Daemon) -> None:
     assert daemon.process
     until(lambda: broker_of(daemon))
-    pid = daemon.process.pid
-    modes = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        title = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").decode()
-        status = Path(f"/proc/{child}/status").read_text()
-        modes[title] = status.partition("\nSeccomp:\t")[2][:1]
-    assert modes["sandboxd: api"] == modes["sandboxd: broker"] == "2"
+    halves = children(daemon.process.pid)
+    modes = {title: procfs.status(pid, "Seccomp") for pid, title in halves.items()}
+    assert modes["sandboxd: api"] == modes["sandboxd: broker"] == ["2"]
 
 
 def test_broker_has_no_descriptor_of_a_run_that_is_over(http: httpx.Client, daemon: Daemon) -> None:

@@ -51,7 +51,7 @@ class FolderWork(Work):
 
     def answer(self) -> dict[str, Any]:
         """The next reply; its helper ends."""
-        self.finish()
+        self.warden.jobs.finish()
         message, fds = messages.receive(self.ours)
         messages.close_all(fds)
         for helper in self.helpers:

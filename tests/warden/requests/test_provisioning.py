@@ -16,7 +16,6 @@ import pytest
 
 from sandboxd.errors import Invalid, StageError
 from sandboxd.host import procfs
-from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.slots import flush, images
@@ -24,7 +23,6 @@ from sandboxd.warden.slots.slots import Slot
 from sandboxd.wire import messages
 
 from ...sandbox import BareWarden
-from ...waiting import Patience
 
 USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "attachments": [], "workspace": None}
 
@@ -65,25 +63,10 @@ class Work:
 
     def reply(self) -> dict[str, Any]:
         """The next reply, after all jobs have ended."""
-        self.finish()
+        self.warden.jobs.finish()
         message, _ = messages.receive(self.ours)
         assert message is not None
         return message
-
-    def finish(self) -> None:
-        """Collect jobs until none is left."""
-        patience = Patience("a job does not end")
-        while len(self.warden.jobs):
-            self.warden.jobs.begin_due(now=True)
-            for pid in jobs(self.warden.jobs):
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    self.warden.jobs.collected(pid, status)
-            patience.pause(0.005)
-
-
-def jobs(running: BackgroundJobs) -> list[int]:
-    return list(running._running)
 
 
 @pytest.fixture
@@ -108,7 +91,7 @@ def test_slot_that_is_being_made_gets_no_request(work: Work) -> None:
 def test_four_slots_are_made_at_once_with_one_blank(work: Work) -> None:
     size = (64 << 20) + 4096 * os.getpid()  # there is no blank of this size yet
     slots = {number: work.lease(number, size=size) for number in range(4)}
-    assert len(jobs(work.warden.jobs)) == 4
+    assert len(work.warden.jobs.pids) == 4
     for _ in slots:
         reply = work.reply()
         slot = slots[reply["id"]]
@@ -118,7 +101,7 @@ def test_four_slots_are_made_at_once_with_one_blank(work: Work) -> None:
 
 
 def _kill(work: Work, _: pytest.MonkeyPatch) -> None:
-    for pid in jobs(work.warden.jobs):
+    for pid in work.warden.jobs.pids:
         os.kill(pid, signal.SIGKILL)
 
 
@@ -223,14 +206,14 @@ def test_create_and_end_of_a_session_look_at_no_process_in_the_loop(
     slots = work.warden.resources.slots
     if not slots.vacant:
         work.warden.provisioning.prove()
-        work.finish()
+        work.warden.jobs.finish()
     slot = work.begin(7)
     assert slot is not None
     assert work.reply() == {"id": 7, "ok": True, "slot": slot}
     leased = slots.leased[slot]
     ended: list[Any] = []
     work.warden.teardown.begin(leased, ended.append)
-    work.finish()
+    work.warden.jobs.finish()
     assert ended == [None]
 
 
@@ -247,7 +230,7 @@ def test_creates_that_find_no_vacant_slot_wait_for_the_proof_and_get_one_each(
     assert len({reply["slot"] for reply in replies}) == 3
     for reply in replies:
         work.warden.teardown.begin(slots.leased[reply["slot"]], lambda _: None)
-    work.finish()
+    work.warden.jobs.finish()
 
 
 def test_create_is_refused_when_no_slot_is_free(
@@ -269,6 +252,6 @@ def test_create_with_a_folder_that_is_not_there_is_refused_and_looks_at_no_proce
     attachment = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
     with pytest.raises(StageError):
         work.begin(5, attachments=[attachment])
-        work.finish()
+        work.warden.jobs.finish()
         raise StageError(work.reply()["stage"], "refused")
-    work.finish()
+    work.warden.jobs.finish()

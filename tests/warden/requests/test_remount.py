@@ -88,7 +88,7 @@ def test_scratch_that_takes_no_changes_is_mounted_anew_in_a_background_job(
         assert is_shut_off(work.slot.scratch)
     assert work.hold() and work.hold(), "both wait for one job"
     assert len(work.warden.jobs) == 1 and not work.outcomes
-    work.finish()
+    work.warden.jobs.finish()
     assert work.outcomes == [None, None]
     assert not is_shut_off(work.slot.scratch) and not work.hold()
 
@@ -103,11 +103,11 @@ def test_request_is_refused_when_the_scratch_cannot_be_mounted_and_the_next_one_
     with monkeypatch.context() as patch:
         patch.setattr(images, "mount", refuse)
         assert work.hold()
-        work.finish()
+        work.warden.jobs.finish()
     (error,) = work.outcomes
     assert isinstance(error, StageError) and error.stage == "scratch"
     assert work.hold()
-    work.finish()
+    work.warden.jobs.finish()
     assert work.outcomes == [error, None] and not is_shut_off(work.slot.scratch)
 
 
@@ -121,7 +121,7 @@ def test_release_waits_until_the_scratch_is_mounted_anew(work: RemountWork) -> N
     assert work.slot.number in work.warden.resources.slots.leased
     with pytest.raises(Unavailable, match="being released"):
         work.hold()
-    work.finish()
+    work.warden.jobs.finish()
     assert finished == [None] and not os.path.exists(work.slot.path)
 
 
@@ -129,7 +129,7 @@ def test_request_that_waits_when_the_daemon_ends_is_refused(work: RemountWork) -
     work.shut_off()
     assert work.hold()
     work.remounts.close()
-    work.finish()
+    work.warden.jobs.finish()
     (error,) = work.outcomes
     assert error and "ending" in str(error)
 

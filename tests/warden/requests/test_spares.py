@@ -39,12 +39,12 @@ def work() -> Iterator[Work]:
         )
         jobs = Work(warden)
         warden.provisioning.prove()
-        jobs.finish()
+        jobs.warden.jobs.finish()
         yield jobs
         warden.spares.close()
         for slot in list(warden.resources.slots.leased.values()):
             warden.teardown.begin(slot, lambda _: None)
-        jobs.finish()
+        jobs.warden.jobs.finish()
         warden.resources.slots.close()
         warden.resources.host_files.remove()
         warden.resources.hierarchy.remove()
@@ -88,13 +88,13 @@ def test_creation_of_the_default_size_claims_a_spare_and_does_no_job(work: Work)
     assert slot in spares and slot.ready and slot.session in names(work)
     assert os.path.getsize(f"{slot.path}/session") == len(NO_NAME)
     assert work.warden.resources.leased(slot.number, slot.session) is slot
-    work.finish()
+    work.warden.jobs.finish()
     assert len(ready(work)) == SHAPE.spares, "the next one is made"
 
 
 def test_no_two_sessions_get_one_spare(work: Work) -> None:
     slots = [claim(work) for _ in range(2 * SHAPE.spares)]
-    work.finish()
+    work.warden.jobs.finish()
     assert len({slot.number for slot in slots}) == len(slots)
     assert len({os.stat(f"{slot.scratch}/work").st_dev for slot in slots}) == len(slots)
 
@@ -107,7 +107,7 @@ def test_creation_of_another_size_makes_its_own_scratch(
     number = work.begin(7, **({"size": SHAPE.size, "inodes": SHAPE.inodes} | changes))
     assert number is not None and number not in [slot.number for slot in spares]
     assert ready(work) == spares
-    work.finish()
+    work.warden.jobs.finish()
 
 
 def test_spare_is_no_leak_and_a_process_in_one_is(work: Work) -> None:
@@ -125,7 +125,7 @@ def test_spares_of_another_size_are_discarded_at_a_reload(work: Work) -> None:
     work.warden.resources.config = replace(config, scratch=replace(config.scratch, size=80 << 20))
     work.warden.spares.renew()
     assert not set(map(id, before)) & set(map(id, ready(work)))
-    work.finish()
+    work.warden.jobs.finish()
     assert not any(
         os.path.ismount(slot.scratch)
         for slot in before
@@ -139,7 +139,7 @@ def test_no_spare_is_made_with_0(work: Work) -> None:
     config = work.warden.resources.config
     work.warden.resources.config = replace(config, scratch=replace(config.scratch, spares=0))
     work.warden.spares.renew()
-    work.finish()
+    work.warden.jobs.finish()
     assert ready(work) == [] and names(work) == []
 
 
@@ -149,10 +149,10 @@ def test_spares_go_while_the_disk_is_full_and_come_back(
     with monkeypatch.context() as full:
         full.setattr(FreeSpace, "at", classmethod(lambda cls, _: cls(1 << 20, None)))
         work.warden.spares.renew()
-        work.finish()
+        work.warden.jobs.finish()
         assert ready(work) == [] and names(work) == []
     work.warden.spares.renew()
-    work.finish()
+    work.warden.jobs.finish()
     assert len(ready(work)) == SHAPE.spares
 
 
@@ -165,7 +165,7 @@ def test_spare_that_cannot_be_made_leaves_nothing_and_is_not_tried_at_once(
     claim(work)
     with monkeypatch.context() as broken:
         broken.setattr(syscalls, "mount", refuse)
-        work.finish()
+        work.warden.jobs.finish()
     assert len(ready(work)) == SHAPE.spares - 1
     assert len(names(work)) == SHAPE.spares
     work.warden.spares.refill()
@@ -173,7 +173,7 @@ def test_spare_that_cannot_be_made_leaves_nothing_and_is_not_tried_at_once(
     monkeypatch.setattr(spares_module, "RETRY_S", 0)
     work.warden.spares._retry_at = 0
     work.warden.spares.refill()
-    work.finish()
+    work.warden.jobs.finish()
     assert len(ready(work)) == SHAPE.spares
 
 

@@ -13,11 +13,12 @@ import pytest
 
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden import cursor_files
-from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.runs.emptied_directories import EMPTIED_MAX, EmptiedDirectories
 from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
+
+from ...background_jobs import LooplessJobs
 
 ASIDE = "set-aside-session-"
 
@@ -51,14 +52,8 @@ class Directories(EmptiedDirectories):
     """Those of a warden without a loop."""
 
     def __init__(self) -> None:
-        self.jobs = BackgroundJobs()
+        self.jobs = LooplessJobs()
         super().__init__(self.jobs)
-
-    def finish(self) -> None:
-        """Have the jobs done."""
-        self.jobs.begin_due(now=True)
-        while len(self.jobs):
-            self.jobs.collected(*os.waitpid(-1, 0))
 
 
 @pytest.fixture
@@ -73,7 +68,7 @@ def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(
     for _ in range(earlier):
         complete(slot, 1)
         directories.forget(slot, [1])
-        directories.finish()
+        directories.jobs.finish()
     path = make(slot, 2)
     for name, room in (("journal", run_directory.JOURNAL_ROOM), ("cursor", cursor_files.ROOM)):
         status = (path / name).stat()
@@ -86,7 +81,7 @@ def test_forgotten_run_leaves_nothing_for_the_run_that_gets_its_directory(
 ) -> None:
     inode = complete(slot, 1).stat().st_ino
     directories.forget(slot, [1])
-    directories.finish()
+    directories.jobs.finish()
     assert names(slot) == {ASIDE + "1"} and run_directory.numbers(slot.path) == []
     files = Path(slot.path, "runs", ASIDE + "1").iterdir()
     assert {file.read_text() for file in files} == {"", "{}"}
@@ -106,7 +101,7 @@ def test_loop_frees_no_disk_itself_and_gives_no_run_a_directory_that_is_not_empt
     assert Path(slot.path, "runs", ASIDE + "1", "console").stat().st_size
     inode = make(slot, 2).stat().st_ino
     assert inode != Path(slot.path, "runs", ASIDE + "1").stat().st_ino
-    directories.finish()
+    directories.jobs.finish()
     assert make(slot, 3).stat().st_ino != inode and names(slot) == {"2", "3"}
 
 
@@ -114,10 +109,10 @@ def test_run_that_goes_on_is_emptied_when_it_is_over(slot: Slot, directories: Di
     path = complete(slot, 1)
     slot.runs[1] = 4711
     directories.forget(slot, [1])
-    directories.finish()
+    directories.jobs.finish()
     assert (path / "journal").stat().st_size
     directories.ended(slot, 1)
-    directories.finish()
+    directories.jobs.finish()
     assert names(slot) == {ASIDE + "1"} and not slot.forgotten
 
 
@@ -130,7 +125,7 @@ def test_no_more_than_a_bounded_number_of_directories_wait(
         complete(slot, run)
     for batch in [runs] if together else [[run] for run in runs]:
         directories.forget(slot, batch)
-    directories.finish()
+    directories.jobs.finish()
     assert len(names(slot)) == len(slot.emptied_runs) == EMPTIED_MAX and not slot.emptied_due
 
 
@@ -138,7 +133,7 @@ def test_directory_that_is_not_complete_is_removed(slot: Slot, directories: Dire
     os.unlink(complete(slot, 1) / "control")
     os.mkdir(slot.run_path(2))
     directories.forget(slot, [1, 2, 3])
-    directories.finish()
+    directories.jobs.finish()
     assert names(slot) == set() and not slot.emptied_runs
 
 
@@ -148,7 +143,7 @@ def test_next_daemon_removes_the_directories_that_wait(
     complete(slot, 1)
     complete(slot, 2)
     directories.forget(slot, [1])
-    directories.finish()
+    directories.jobs.finish()
     Path(slot.path, "runs", "spare-session-3").mkdir()  # of an earlier version
     run_directory.remove_set_aside(slot.path)
     assert names(slot) == {"2"}
