@@ -3,6 +3,7 @@ parent and no children."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -40,6 +41,16 @@ def ancestors(pid: int) -> list[int]:
         pid = int(fields[1])
         parents.append(pid)
     return parents
+
+
+def files(pid: int) -> dict[int, str]:
+    """The open files of a process, by descriptor, as readlink(2) names them."""
+    names = dict[int, str]()
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
+            with contextlib.suppress(OSError):
+                names[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    return names
 
 
 def _with_prefix(pids: Iterator[int] | list[int], prefix: str) -> dict[int, str]:

@@ -8,9 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from sandboxd.host import procfs
 from sandboxd.warden.runs.cgroups import own_name
 
-from ..processes import ancestors, titles
+from ..processes import ancestors, files, titles
 
 COUNT = 64
 """The slots of a daemon of these tests."""
@@ -113,18 +114,16 @@ def _groups(processes: Processes) -> set[str]:
 
 
 def _has_our_uid(pid: int) -> bool:
-    try:
-        uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
-    except OSError:
-        return False
-    return first_uid() - 1 <= uid < first_uid() + COUNT  # the one below the slots' is the api's
+    (uids,) = procfs.status(pid, "Uid")
+    ours = range(first_uid() - 1, first_uid() + COUNT)  # the one below the slots' is the api's
+    return bool(uids) and int(uids.split()[0]) in ours
 
 
 def _files(pid: int) -> list[str]:
     """The files that a process has open; none when it is gone."""
     try:
         top = os.readlink(f"/proc/{pid}/root").rstrip("/")  # its own root may be another
-        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
         return []
+    links = files(pid).values()
     return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]

@@ -14,6 +14,7 @@ import pytest
 
 from sandboxd.wire import messages
 
+from ..processes import files
 from ..waiting import PATIENCE_S, until
 from .daemon import ROOT, Daemon, run, running
 
@@ -28,10 +29,9 @@ def end_of(pid: int) -> socket.socket:
     """A copy of the end of the socket between the halves that the process `pid` has."""
     process = os.pidfd_open(pid)
     try:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            if not os.readlink(link).startswith("socket:"):
-                continue
-            fd = LIBC.syscall(PIDFD_GETFD, process, int(link.name), 0)
+        sockets = [fd for fd, name in files(pid).items() if name.startswith("socket:")]
+        for theirs in sockets:
+            fd = LIBC.syscall(PIDFD_GETFD, process, theirs, 0)
             assert fd >= 0, "the test needs root"
             copy = socket.socket(fileno=fd)
             if (copy.family, copy.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import children
+from ..processes import children, files
 from ..waiting import PATIENCE_S, until
 from .daemon import ROOT, Daemon, environ, sessions_of
 from .own_leaks import leaks
@@ -165,7 +165,7 @@ def test_what_both_left_when_they_were_killed_goes_with_the_next_command(tmp_pat
         (warden,) = children(process.pid, "sandboxd: warden")
         (folder,) = {
             os.path.dirname(os.path.dirname(name))
-            for name in (os.readlink(fd) for fd in Path(f"/proc/{warden}/fd").iterdir())
+            for name in files(warden).values()
             if name.endswith("/state/lock")
         }
         os.kill(warden, signal.SIGSTOP)

@@ -27,7 +27,7 @@ from sandboxd.cli.transfer.tree_upload import upload
 from sandboxd.errors import Unavailable
 
 from ..cli.trees import Lines, contents
-from ..processes import titles
+from ..processes import files, titles
 from ..waiting import until
 from .conftest import passable
 from .daemon import ROOT, Daemon, running, sessions_of
@@ -245,9 +245,8 @@ def test_results_of_a_private_daemon_that_was_killed_are_fetched_from_the_next(
 def warden_of(folder: str) -> int:
     """The pid of the privileged half of the private daemon in `folder`."""
     for pid in titles("sandboxd: warden"):
-        with contextlib.suppress(OSError):  # it ends just now
-            if f"{folder}/state/lock" in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()):
-                return pid
+        if f"{folder}/state/lock" in files(pid).values():
+            return pid
     raise AssertionError(folder)
 
 

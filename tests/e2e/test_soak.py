@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from ..loop_devices import backing_files
-from ..processes import children
+from ..processes import children, files
 from .conftest import passable
 from .daemon import Daemon, run, running
 
@@ -86,8 +86,7 @@ class Held:
 
 def _descriptors(daemon: Daemon) -> list[str]:
     """The files that the api holds, for the reader of a failure."""
-    folder = f"/proc/{daemon.api}/fd"
-    return sorted(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+    return sorted(files(daemon.api).values())
 
 
 def _resident(pid: int) -> float:

@@ -19,6 +19,7 @@ from sandboxd.runs.follower import Follower
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
 
+from ..processes import files
 from ..waiting import eventually
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 
@@ -75,10 +76,7 @@ def test_queue_that_closes_while_a_run_begins_gives_back_its_descriptors(
 
 def _opened(folder: str) -> set[str]:
     """Names of the files of `folder` that this process has open."""
-    paths = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            paths.add(os.readlink(f"/proc/self/fd/{fd}"))
+    paths = files(os.getpid()).values()
     return {path.removeprefix(folder) for path in paths if path.startswith(folder)}
 
 
