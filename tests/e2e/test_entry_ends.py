@@ -100,14 +100,17 @@ def test_killed_warm_shim_costs_no_run(start: Start) -> None:
     assert count(http).text("stdout") == "2\n"
 
 
-def test_order_that_meets_a_leaving_shim_goes_to_another_one(start: Start) -> None:
+def test_order_that_meets_a_silent_shim_goes_to_another_one_and_its_end_is_seen(
+    start: Start,
+) -> None:
+    """The order in the socket of the silent one has the files of the run, too."""
     daemon, http = start(WARM)
     assert count(http).text("stdout") == "1\n"
-    leaving = warm(daemon)
-    leaving.suspend()
-    assert count(http).text("stdout") == "2\n"
-    leaving.resume()
-    until(lambda: ended(leaving))
+    silent = warm(daemon)
+    silent.suspend()
+    command = {"exec": "sleep 3; echo begun >> begun; wc -l < begun"}
+    assert run(http, "kept", command).text("stdout") == "2\n"
+    assert ended(silent)
     assert count(http).text("stdout") == "3\n"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ class JailEntry:
         if self.shim is None:  # it may have begun, if this process did not understand what it said
             self.kill()
         else:
-            self.drop()
+            self._revoke(self.shim)
         return None
 
     def drop(self) -> None:
@@ -200,6 +201,16 @@ class JailEntry:
             pidfds.send(process[1])
             pidfds.await_ends([process[1]], END_S)
             os.close(process[1])
+
+    def _revoke(self, shim: Shim) -> None:
+        """Let a warm entry go and end its process, which has a worker. As long as it lived, an
+        order that it has not taken would keep the files of the run open: who follows the run in
+        another entry would not see its end."""
+        self.drop()
+        if shim.pidfd is None:
+            os.kill(shim.pid, signal.SIGKILL)  # a child whose end nobody has collected yet
+        else:
+            pidfds.send(shim.pidfd)
 
     def _close_process(self) -> None:
         if self._process:

@@ -15,11 +15,14 @@ import pytest
 
 from sandboxd.jail.cgroup import Group
 from sandboxd.shim.run_spec import ORDER
+from sandboxd.warden.runs import jail_entry
 from sandboxd.warden.runs.entries import Entries
 from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
 from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 from sandboxd.wire import messages
+
+from ...waiting import until
 
 SELECT_MAX = 1024
 """Descriptors that select(2) knows: FD_SETSIZE."""
@@ -149,6 +152,38 @@ def test_run_whose_start_fails_after_the_acknowledgement_does_not_go_on(
     children.append(entries.child)
     _, status = os.waitpid(entries.child, os.WNOHANG)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def _collected(pid: int) -> tuple[int, int] | None:
+    ended = os.waitpid(pid, os.WNOHANG)
+    return ended if ended[0] else None
+
+
+@pytest.mark.parametrize("has_pidfd", [False, True])
+def test_silent_warm_entry_keeps_nothing_of_an_order_that_it_has_not_taken(
+    children: list[int], monkeypatch: pytest.MonkeyPatch, has_pidfd: bool
+) -> None:
+    monkeypatch.setattr(jail_entry, "ACK_S", 0.0)
+    entry, (reader, writer) = JailEntry(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        entry.sock.close()
+        signal.pause()
+        os._exit(0)
+    children.append(pid)
+    entry.end.close()
+    pidfd = os.pidfd_open(pid) if has_pidfd else None
+    entry.state, entry.shim = "warm", Shim(pid, pidfd)
+    entry.order({}, [writer])
+    os.close(writer)
+    assert entry.acknowledged() is None
+    _, status = until(lambda: _collected(pid))
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert os.read(reader, 1) == b"", "the order is still open"
+    os.close(reader)
+    if pidfd is not None:  # it was its worker's
+        os.close(pidfd)
 
 
 def test_child_of_the_warden_is_killed_before_its_order_goes_to_another_entry(
