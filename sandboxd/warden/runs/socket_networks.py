@@ -92,10 +92,18 @@ def _descriptors(pid: int) -> Iterator[tuple[int, bool]]:
     """The descriptors of a process, and whether they are sockets."""
     with contextlib.suppress(*procfs.ENDED), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
-            try:
-                yield int(entry.name), os.readlink(entry.path).startswith("socket:")
-            except FileNotFoundError:  # it was closed meanwhile
-                yield int(entry.name), False
+            yield int(entry.name), _is_socket(entry.path)
+
+
+def _is_socket(link: str) -> bool:
+    """The descriptor is a socket: not one that was closed meanwhile, nor a file whose path is too
+    long for a link (ENAMETOOLONG), as a program can have."""
+    try:
+        return os.readlink(link).startswith("socket:")
+    except OSError as error:
+        if error.errno in procfs.SHORTAGE:
+            raise
+        return False
 
 
 def _network(process: int, number: int, closer: _Closer) -> int:

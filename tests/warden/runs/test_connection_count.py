@@ -229,6 +229,29 @@ def test_run_whose_sockets_cannot_be_looked_at_for_want_of_descriptors_is_unclea
         assert set(count_connections(groups)) == {"1.1"}
 
 
+LONG_PATH = """
+for _ in range(20):
+    os.mkdir("x" * 250)
+    os.chdir("x" * 250)
+kept = open("file", "w")
+os.unlink("file")
+for _ in range(20):
+    os.chdir("..")
+    os.rmdir("x" * 250)
+"""
+
+
+def test_file_with_a_path_that_no_link_names_keeps_no_run_from_being_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(connection_count, "CONNECTIONS_MAX", 10 * FULL)
+    with having(f"os.chdir({str(tmp_path)!r})\n{LONG_PATH}") as long, having(ELSEWHERE) as other:
+        pid = int(Path(long, "cgroup.procs").read_text())
+        with pytest.raises(OSError, match="too long"):
+            list(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))
+        assert set(count_connections({"1.1": long, "2.1": other})) == {"2.1"}
+
+
 LINGERING = """
 pair = client(), server.accept()[0]
 fill(pair[0])
