@@ -151,14 +151,10 @@ def _report(answer: dict[str, Any], say: Reporter, as_json: bool) -> int:
             code = codes[0]
             say.phase("the build failed, so no case was run", always=True)
             return TIMED_OUT if code is None else FAULT if code < 0 else int(code)
-    failed = False
-    for case in cases:
-        failed |= _failed(case)
-        if as_json:
-            print(json.dumps({"event": "case"} | case), flush=True)
-        else:
-            print(_line(case), flush=True)
-    return FAILED if failed else 0
+    with say.program():  # the names are those of the checkout
+        for case in cases:
+            print(json.dumps({"event": "case"} | case) if as_json else _line(case), flush=True)
+    return FAILED if any(map(_failed, cases)) else 0
 
 
 def _print_text(say: Reporter, kind: str, data: Any) -> None:

@@ -46,7 +46,8 @@ def send_archive(api: ApiConnection, home: int, directory: str, match: list[str]
         unmatched = [pattern.text for pattern in packing.unmatched]
         api.answer({"ok": True, "unmatched": unmatched, "left_out": named, "left_out_count": count})
         tar = TarWriter(api, exact=True)
-        for item in packing.items():
+        # With all steps of the patterns again: it cannot be refused any more.
+        for item in _Packing(api, home, parts, top, patterns(match)).items():
             if isinstance(item, Member):
                 tar.add(item)
         tar.end()

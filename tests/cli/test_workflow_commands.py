@@ -47,6 +47,11 @@ def printed(body: str, redirection: str = "2>&1", *, mark: str = "", as_json: bo
         with say.program():
             {body}
     """
+    return step(code, redirection, mark)
+
+
+def step(code: str, redirection: str = "2>&1", mark: str = "") -> str:
+    """The output of a step of Python code, and then `::debug::after`."""
     done = subprocess.run(
         ["sh", "-c", f'"$0" -P -c "$1" {redirection}; echo ::debug::after', sys.executable,
          textwrap.dedent(code)],
@@ -54,6 +59,17 @@ def printed(body: str, redirection: str = "2>&1", *, mark: str = "", as_json: bo
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
     )  # fmt: skip
     return done.stdout
+
+
+def test_workflow_command_as_the_name_of_a_case_is_not_carried_out() -> None:
+    code = f"""
+        from sandboxd.cli.judged_cases import _report
+        from sandboxd.cli.reporter import Reporter
+        case = {{"name": "{ATTACK}", "exitCode": 0, "passed": True}}
+        _report({{"cases": [case]}}, Reporter(True, False), as_json=False)
+    """
+    output = step(code, mark="GITHUB_ACTIONS")
+    assert f"\n{ATTACK}: passed" in output and carried_out(output) == ["::debug::after"]
 
 
 @each_case(

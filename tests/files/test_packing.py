@@ -272,6 +272,26 @@ def test_patterns_that_would_keep_the_helper_for_hours_are_refused(
     assert pack(scratch, "**/nothing").whole
 
 
+def test_patterns_that_one_walk_can_take_break_off_no_download(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second walk comes after the answer."""
+    with_tree(scratch)
+    taken, add = list[int](), globs.MatchSteps.add
+
+    def noted(self: globs.MatchSteps, count: int) -> None:
+        taken.append(count)
+        add(self, count)
+
+    with monkeypatch.context() as context:
+        context.setattr(globs.MatchSteps, "add", noted)
+        assert pack(scratch, "**/*.txt").whole
+    monkeypatch.setattr(globs, "STEPS_MAX", sum(taken) // 2)
+    assert pack(scratch, "**/*.txt").whole
+    monkeypatch.setattr(globs, "STEPS_MAX", sum(taken) // 2 - 1)
+    assert pack(scratch, "**/*.txt").kind == "invalid"
+
+
 @pytest.mark.parametrize(
     ("module", "request_"),
     [
