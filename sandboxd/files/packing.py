@@ -65,14 +65,13 @@ class _Packing:
         self._api = api
         self._home, self._parts, self._top, self._wanted = home, parts, top, wanted
         self.unmatched = list(wanted)
-        self._taken = ""  # "DIRECTORY/" of the matching directory that the walk is in
+        # "DIRECTORY/" of the matching directory that the walk is in
+        self._taken = "" if wanted else "/"
         self._count = 0
 
     def items(self) -> Iterator[Member | Left]:
-        """All members, and the entries that are left out. Raises Invalid for too many entries, or
-        too much work with the patterns."""
-        self._count = 0
-        self._taken = "" if self._wanted else "/"
+        """All members, and the entries that are left out; once. Raises Invalid for too many
+        entries, or too much work with the patterns."""
         rule = LinkRule(self._home)
         place = real_place(self._home, self._parts) or self._parts
         for entry in self._walk(self._top, "", self._enters):

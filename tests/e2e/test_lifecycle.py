@@ -18,8 +18,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandboxd.host import procfs
 from sandboxd.warden.runs.cgroups import own_name, places
 
+from ..processes import descendants, title
 from ..waiting import PATIENCE_S, until
 from .daemon import ROOT, Daemon, run, running
 from .own_leaks import first_uid
@@ -28,18 +30,13 @@ from .own_leaks import first_uid
 def processes(daemon: Daemon) -> dict[str, int]:
     """The daemon and all below it, by what `ps` shows, with their uid."""
     assert daemon.process
+    pid = daemon.process.pid
     uids: dict[str, int] = {}
-    todo = [daemon.process.pid]
-    while todo:
-        pid = todo.pop()
-        try:
-            text = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-            uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
-            todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        except OSError:
-            continue
-        if text and ": job" not in text:  # jobs come and go, and a dead process has no text
-            uids[re.sub(r"slot \d+", "slot N", text)] = uid
+    for one, text in ({pid: title(pid)} | descendants(pid)).items():
+        (ids,) = procfs.status(one, "Uid")
+        # Jobs come and go, and a dead process has no text.
+        if ids and text and ": job" not in text:
+            uids[re.sub(r"slot \d+", "slot N", text)] = int(ids.split()[0])
     return uids
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
+from sandboxd.host import procfs
+
+from ..processes import titles
 from ..waiting import until
 from .daemon import Daemon, running
 from .own_leaks import COUNT, first_uid
@@ -213,13 +215,8 @@ def hang_up(daemon: Daemon, body: Result, begun: Any) -> None:
 
 def shims() -> list[int]:
     """The shims of the daemons of these tests."""
-    pids = list[int]()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            uid, title = process.uids().real, " ".join(process.cmdline())
-            if 0 <= uid - first_uid() < COUNT and title.startswith("sandboxd: shim"):
-                pids.append(process.pid)
-    return pids
+    uids = {pid: procfs.status(pid, "Uid")[0].split() for pid in titles("sandboxd: shim")}
+    return [pid for pid, ids in uids.items() if ids and 0 <= int(ids[0]) - first_uid() < COUNT]
 
 
 @pytest.mark.parametrize("cases", [[], [{}, {}]])

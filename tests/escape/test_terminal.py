@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
 from sandboxd.warden.slots import uid_processes
 
+from ..processes import files
 from ..sandbox import BareWarden, Sandbox
 from ..terminal import sit
 from ..waiting import until
@@ -211,14 +211,11 @@ def test_no_program_has_the_master_of_a_terminal_that_it_did_not_open(sandbox: S
 def masters(uid: int) -> dict[int, str]:
     """Pid and name of every process of `uid`, seen from the host, that has a terminal's master."""
     names = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
-            if f"\nUid:\t{uid}\t" not in (process / "status").read_text():
-                continue
-            for fd in os.listdir(process / "fd"):
-                with contextlib.suppress(OSError):  # closed meanwhile
-                    if os.readlink(process / "fd" / fd).endswith("/ptmx"):
-                        names[int(process.name)] = (process / "comm").read_text().strip()
+    for pid in procfs.pids():
+        if procfs.status(pid, "Uid")[0].split()[:1] == [str(uid)] and any(
+            name.endswith("/ptmx") for name in files(pid).values()
+        ):
+            names[pid] = procfs.text(f"/proc/{pid}/comm").strip()
     return names
 
 

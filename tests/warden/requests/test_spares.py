@@ -37,18 +37,18 @@ def work() -> Iterator[Work]:
             slots={"first_uid": FIRST_UID, "count": 32},
             scratch={"size": SHAPE.size, "inodes": SHAPE.inodes, "spares": SHAPE.spares},
         )
-        jobs = Work(warden)
+        requests = Work(warden)
         warden.provisioning.prove()
-        jobs.warden.jobs.finish()
-        yield jobs
+        warden.jobs.finish()
+        yield requests
         warden.spares.close()
         for slot in list(warden.resources.slots.leased.values()):
             warden.teardown.begin(slot, lambda _: None)
-        jobs.warden.jobs.finish()
+        warden.jobs.finish()
         warden.resources.slots.close()
         warden.resources.host_files.remove()
         warden.resources.hierarchy.remove()
-        for end in (jobs.ours, jobs.theirs):
+        for end in (requests.ours, requests.theirs):
             end.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sandboxd.warden.runs.launcher import CPU_S
 
+from ...processes import files
 from ...sandbox import Sandbox
 from ...waiting import until
 
@@ -49,17 +50,14 @@ def _wait_until_it_serves(proc: Path, uid: int) -> None:
     until(
         lambda: (
             f"Uid:\t{uid}" in proc.joinpath("status").read_text()
-            and any(os.readlink(path) == "/stage/0" for path in proc.joinpath("fd").iterdir())
+            and "/stage/0" in files(int(proc.name)).values()
         )
     )
 
 
 def _has_only_its_own(proc: Path) -> bool:
     """Besides its socket, it has only what is of its slot."""
-    try:
-        links = [os.readlink(path) for path in proc.joinpath("fd").iterdir()]
-    except FileNotFoundError:  # it has just closed one
-        return False
+    links = list(files(int(proc.name)).values())
     null, own = os.readlink("/proc/self/fd/2"), ("/work", "/stage/0", "/tmp")
     expected = {"/dev/null", null, *own, *(x for x in links if x.startswith("socket:"))}
     return set(links) == expected and len(links) == 7
