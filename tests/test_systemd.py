@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import systemd
-from sandboxd.warden import cursor_files, runtime_directory, uid_lease
+from sandboxd.warden import memory_files, runtime_directory, uid_lease
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_unit_makes_directories_of_leases_and_cursors_for_root_alone_and_leaves_
     """The daemon's view of the host is read-only, and private daemons go on with the locks."""
     unit = (Path(__file__).parent.parent / "systemd/sandboxd.service").read_text().splitlines()
     top = runtime_directory.RUNTIME.removeprefix("/run/")
-    parts = f"{top}/{uid_lease.LEASES} {top}/{cursor_files.CURSORS}"
+    parts = f"{top}/{uid_lease.LEASES} {top}/{memory_files.CURSORS}"
     for line in (
         f"RuntimeDirectory={parts}",
         "RuntimeDirectoryMode=0700",

@@ -25,7 +25,7 @@ from pathlib import Path
 from ..config.settings import RESULTS_S
 from ..host.cgroupfs import is_v2
 from ..jail.cgroup import RUN_GROUP, Group
-from . import cursor_files
+from . import memory_files
 from .runs.cgroups import is_slot_group, own_name, places, places_above
 from .runs.group_removal import end_groups
 from .slots.state_directory import lock_soon
@@ -73,7 +73,7 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
             slots = [one for one in _directories(path) if is_slot_group(one)]
             for directory in (*slots, f"{path}/shims", path):
                 _rmdir(directory)
-        cursor_files.remove_all(state)
+        memory_files.remove_all(state)
         if not is_preserved(folder):
             shutil.rmtree(folder, ignore_errors=True)
     finally:

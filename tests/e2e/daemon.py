@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from sandboxd.warden import memory_files
+
 from ..http_clients import network_client
 from ..processes import children
 from ..waiting import PATIENCE_S, Patience
@@ -123,6 +125,12 @@ class Daemon:
     def client(self) -> httpx.Client:
         """An HTTP client of it."""
         return network_client(self.url)
+
+
+def file_of(directory: Path, name: str) -> Path:
+    """A file of the run with this directory; its control socket may be in memory."""
+    memory = memory_files.path_of(str(directory), memory_files.CONTROL)
+    return Path(memory) if memory and name == "control" else directory / name
 
 
 def sessions_of(state: Path) -> dict[str, str]:

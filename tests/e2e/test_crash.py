@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, Outcome, run, running, sessions_of, slots_in_use
+from .daemon import ROOT, Daemon, Outcome, file_of, run, running, sessions_of, slots_in_use
 from .own_leaks import leaks
 
 pytestmark = pytest.mark.usefixtures("lasting")
@@ -148,7 +148,7 @@ def test_finished_runs_can_still_be_asked_for(daemon: Daemon) -> None:
 
 
 DIRECTORY = ("cursor", "console", "journal", "control", "cgroup")
-"""The files in the directory of a run, in the order of their creation."""
+"""The files of a run, in the order of their creation."""
 
 
 def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else(
@@ -170,12 +170,12 @@ def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else
         (slot,) = sessions_of(folder / "state")
         runs = folder / "state" / "slots" / slot / "runs"
         for number, name in enumerate(DIRECTORY, 1):  # removed in whatever order
-            (runs / str(number) / name).unlink()
+            file_of(runs / str(number), name).unlink()
         for there in range(len(DIRECTORY)):  # made as far as this
             directory = runs / str(8 + there)
             directory.mkdir(mode=0o700)
             for name in DIRECTORY[:there]:
-                (directory / name).touch()
+                file_of(directory, name).touch()
             if "cgroup" in DIRECTORY[:there]:
                 text = (runs / "7" / "cgroup").read_text()
                 (directory / "cgroup").write_text(text.replace('.7"', f'.{8 + there}"'))

@@ -5,38 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandboxd.host.tmpfs import is_in_memory
 from sandboxd.jail import syscalls
-from sandboxd.warden import cursor_files, runtime_directory
+from sandboxd.warden import cursor_files, memory_files, runtime_directory
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.slots.slots import Slot
 from sandboxd.warden.uid_lease import UidLease
 
 pytestmark = pytest.mark.root
-
-MEMORY = "/dev/shm"
-
-
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A /run in memory."""
-    assert is_in_memory(MEMORY)
-    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        monkeypatch.setattr(runtime_directory, "RUNTIME", directory)
-        yield Path(directory)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> str:
-    """The place of run 3 of slot 5."""
-    (tmp_path / "slots/5/runs").mkdir(parents=True)
-    return str(tmp_path / "slots/5/runs/3")
 
 
 def make(run: str) -> None:
@@ -67,13 +46,13 @@ def read(run: str) -> bytes:
 
 
 def in_memory(runtime: Path) -> list[str]:
-    return sorted(path.name for path in runtime.glob("cursors/*/*"))
+    return sorted(path.name for path in runtime.glob("cursors/*/*") if path.is_file())
 
 
 def boot(runtime: Path) -> None:
     """Lose what is in memory."""
     shutil.rmtree(runtime / "cursors")
-    cursor_files._directory.cache_clear()
+    memory_files._directory.cache_clear()
 
 
 def test_write_of_a_cursor_waits_for_no_disk(runtime: Path, run: str) -> None:
@@ -88,7 +67,7 @@ def test_write_of_a_cursor_would_wait_for_the_disk_where_nothing_is_in_memory(
     tmp_path: Path, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", str(tmp_path / "shm/sandboxd"))
+    monkeypatch.setattr(memory_files, "SHARED_MEMORY", str(tmp_path / "shm/sandboxd"))
     make(run)
     write(run, b"served")
     assert Path(run, "cursor").read_bytes() == b"served"
@@ -98,7 +77,7 @@ def test_cursor_is_in_shared_memory_where_run_is_on_a_disk(
     tmp_path: Path, run: str, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
+    monkeypatch.setattr(memory_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
     make(run)
     write(run, b"served")
     assert Path(run, "cursor").read_bytes() == b""
@@ -111,7 +90,7 @@ def test_directory_in_shared_memory_that_another_user_has_made_gets_no_cursor(
     tmp_path: Path, run: str, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
+    monkeypatch.setattr(memory_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
     os.mkdir(f"{runtime}/sandboxd")
     os.chown(f"{runtime}/sandboxd", 12345, 12345)
     make(run)
@@ -132,7 +111,7 @@ def test_next_daemon_reads_the_cursor_that_a_killed_one_wrote(
     make(run)
     write(run, b"served")
     assert Path(run, "cursor").read_bytes() == b""
-    cursor_files.remove_unknown(str(tmp_path), [])
+    memory_files.remove_unknown(str(tmp_path), [])
     assert read(run) == b"served"
 
 
@@ -206,8 +185,8 @@ def test_cursors_in_memory_go_with_their_runs(runtime: Path, run: str, tmp_path:
     shutil.rmtree(run)
     cursor_files.save(str(tmp_path))
     assert not os.path.exists(run)
-    cursor_files.remove_unknown(str(tmp_path), [])
+    memory_files.remove_unknown(str(tmp_path), [])
     assert in_memory(runtime) == []
     make(run)
-    cursor_files.remove_all(str(tmp_path))
+    memory_files.remove_all(str(tmp_path))
     assert list(runtime.glob("cursors/*")) == []

@@ -31,7 +31,7 @@ from ...model import MIB
 from ...wire import control_ops, messages
 from ..doctor.checks import broker_uid
 from ..interpreter import Interpreter
-from ..runs import run_directory
+from ..runs import control_socket
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.slots import Slot
@@ -183,7 +183,7 @@ class BrokerLink:
             return
         if self._is_missing:
             with contextlib.suppress(OSError):  # the run is over
-                run_directory.send(slot.run_path(run), control_ops.NO_BROKER.message())
+                control_socket.send(slot.run_path(run), control_ops.NO_BROKER.message())
             return
         if not self._process.runs:
             return
@@ -192,7 +192,7 @@ class BrokerLink:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs:
                 self._process.send({"link": grant}, [ours.fileno()])
-                run_directory.send(
+                control_socket.send(
                     slot.run_path(run), control_ops.BROKER.message(), theirs.fileno()
                 )
         except OSError as error:

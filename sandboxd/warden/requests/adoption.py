@@ -10,9 +10,9 @@ from ... import log
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
 from ...model import SCRATCH_MAX
-from .. import cursor_files
+from .. import memory_files
 from ..leaks.rule import slot_of_group
-from ..runs import cpu_hold, run_directory
+from ..runs import control_socket, cpu_hold, run_directory
 from ..runs.cgroups import Hierarchy, is_slot_group
 from ..runs.group_removal import end_groups
 from ..runs.worker import Worker
@@ -87,7 +87,7 @@ def _find_shims(adoption: Adoption, runs: Set[int]) -> None:
     for run in run_directory.numbers(slot.path):
         path = slot.run_path(run)
         group = run_directory.group(path)
-        shim = run_directory.living(path, slot.uid) if run in runs else None
+        shim = control_socket.living(path, slot.uid) if run in runs else None
         if shim is None:
             adoption.over.append(group)
         else:
@@ -115,7 +115,7 @@ def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[
         if name not in known and not is_slot_group(name)
     ]
     unleased = resources.slots.unleased()  # now: the daemon leases slots while the job works
-    cursor_files.remove_unknown(resources.config.state_dir, unleased)  # and runs begin
+    memory_files.remove_unknown(resources.config.state_dir, unleased)  # and runs begin
 
     def work() -> list[str]:
         stuck = set()

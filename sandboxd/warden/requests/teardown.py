@@ -21,7 +21,7 @@ from ...errors import StageError
 from ...host import procfs
 from ...host.free_space import INODES_FLOOR, FreeSpace
 from ...wire import messages
-from .. import cursor_files
+from .. import memory_files
 from ..background import BackgroundJobs
 from ..job_process import Done
 from ..runs import run_directory
@@ -191,7 +191,7 @@ def vacate(resources: Resources, slot: Slot) -> list[int]:
     folders = resources.folders.take_back(slot)
     resources.workspaces.take_back(slot)
     for run in run_directory.numbers(slot.path):
-        cursor_files.remove(slot.run_path(run))
+        memory_files.remove(slot.run_path(run))
     resources.slots.vacate(slot)
     resources.hierarchy.remove_slot(slot.number)
     return folders

@@ -14,8 +14,9 @@ from ..job_process import JobSpec
 from ..slots.slots import Slot
 from . import run_directory
 
-EMPTIED_MAX = 8
-"""Emptied directories of a slot at most that wait for a run."""
+EMPTIED_MAX = 16
+"""Emptied directories of a slot at most that wait for a run: the api forgets eight together, and as
+many runs may begin before they are emptied."""
 
 
 def empty_runs(paths: list[str], room: int) -> list[str]:

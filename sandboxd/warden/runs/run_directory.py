@@ -3,13 +3,8 @@
     console, journal   the shim writes them (spool.py), the api reads them
     cursor             how far the client has been served: the api writes it, mostly into a file in
                        memory of which this is the copy (warden/cursor_files.py)
-    control            the shim's socket; the run goes on as long as a process listens there
+    control            the shim's socket, where there is no memory for it (control_socket.py)
     cgroup             the run's groups, as JSON: a later daemon may make its own elsewhere
-
-A shim is no child of a warden that was started after it. That warden recognizes the shim by this
-directory, which root alone can enter: the shim is the process that listens on `control`. The kernel
-reports its pid and uid (SO_PEERCRED, unix(7)), and a pidfd reports its end and cannot mean another
-process. Titles, and pids on disk, prove nothing.
 
 An empty console beside an empty journal belongs to a run that never began: its program has not run
 and may still be started.
@@ -27,20 +22,17 @@ import json
 import os
 import shutil
 import socket
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import StageError
-from ...host import unix_peer
 from ...jail import syscalls
 from ...jail.cgroup import Group
 from ...jail.stage import stage
-from ...wire import messages
-from .. import cursor_files
-from ..slots.slots import SETUP_S, Slot
+from .. import cursor_files, memory_files
+from ..slots.slots import Slot
+from . import control_socket
 
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""
@@ -100,10 +92,7 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
         stack.callback(os.close, console)
         journal = os.open(f"{path}/journal", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         stack.callback(os.close, journal)
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        with _short(path) as directory:
-            listener.bind(f"{directory}/control")
-        listener.listen(8)
+        listener = stack.enter_context(control_socket.listen(path))
         ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reader, control = map(stack.enter_context, ends)
         return RunFiles(console, journal, listener, reader, control, cursor)
@@ -146,7 +135,7 @@ def followers(path: str, new: RunFiles | None = None) -> list[int]:
     by the peer when the run is over; console and journal to read, cursor to write. The connection
     of a `new` run is handed over."""
     with stage("follow"), contextlib.ExitStack() as undo:
-        control = new.control if new else undo.enter_context(_connected(path) or _ended())
+        control = new.control if new else undo.enter_context(control_socket.watch(path))
         fds = [control.fileno()]
         for name in ("console", "journal"):
             # A read that notes its time could wait for the disk, and the api reads in its loop.
@@ -189,7 +178,7 @@ def numbers(slot_path: str) -> list[int]:
 
 def remove(path: str) -> None:
     """Remove the directory of a run that is over. Its readers have the files open."""
-    cursor_files.remove(path)
+    memory_files.remove(path)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -204,7 +193,7 @@ def set_aside(slot: Slot, run: int) -> str | None:
     """Take the directory of a run that is over away from its number; its new path, for `empty`.
     None: there is none. The name has the session: the slot may get another one meanwhile."""
     path, aside = slot.run_path(run), f"{slot.path}/runs/{_SET_ASIDE}{slot.session}-{run}"
-    cursor_files.remove(path)
+    memory_files.remove(path)
     try:
         os.rename(path, aside)
     except OSError:  # there is none, or the disk takes no changes
@@ -229,94 +218,9 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
                 if os.path.getsize(f"{path}/{name}"):  # else it has its room already
                     _begin_file(path, name)
             note(path, Group({}))
-            os.unlink(f"{path}/control")
+            memory_files.unlink(f"{path}/control")
         except (OSError, StageError):
             shutil.rmtree(path, ignore_errors=True)
         else:
             emptied.append(path)
     return emptied
-
-
-def living(path: str, uid: int) -> tuple[int, int] | None:
-    """Pid and pidfd of the shim of the run at `path`, once it has `uid`; None: the run is over.
-
-    Raises StageError when a process listens there that does not get the slot's uid.
-    """
-    deadline = time.monotonic() + SETUP_S
-    while True:
-        with stage("adopt"), contextlib.suppress(BlockingIOError):
-            sock = _connected(path)
-            if sock is None:
-                return None
-            with sock:
-                if shim := _shim(sock, uid):
-                    return shim
-        if time.monotonic() > deadline:
-            raise StageError(
-                "adopt", f"{path}: the process that listens there is not the slot's shim"
-            )
-        time.sleep(0.01)
-
-
-def send(path: str, message: dict[str, Any], fd: int | None = None) -> None:
-    """Send a message, with a descriptor if there is one, to the shim of the run at `path`. Raises
-    OSError."""
-    sock = _connected(path)
-    if sock is None:
-        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-    with sock:
-        messages.send(sock, message, [] if fd is None else [fd])
-
-
-def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:
-    """Pid and pidfd of the process at the other end, if it has `uid` already."""
-    pid, peer_uid, _ = unix_peer.credentials(sock)
-    if peer_uid != uid:
-        return None
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    try:  # if the peer is still there now, the pidfd is that of the peer
-        sock.setblocking(False)
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return pid, pidfd
-    except OSError:
-        pass
-    os.close(pidfd)
-    return None
-
-
-def _connected(path: str) -> socket.socket | None:
-    """A connection to the run's shim; None when no process listens. Raises OSError: BlockingIOError
-    when as many connections as its socket may have wait for a shim that is at work."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.setblocking(False)  # the loop of the warden waits for no shim
-    try:
-        with _short(path) as directory:
-            sock.connect(f"{directory}/control")
-    except (ConnectionRefusedError, FileNotFoundError):
-        sock.close()
-        return None
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _ended() -> socket.socket:
-    """A connection whose other end is closed."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    theirs.close()
-    return ours
-
-
-@contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """A short name of the directory `path`: a socket's has 107 bytes at most (unix(7))."""
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

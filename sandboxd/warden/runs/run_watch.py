@@ -31,7 +31,7 @@ from ...errors import StageError
 from ...model import MIB
 from ...wire.control_ops import LIMIT
 from ..job_process import Done, JobSpec
-from . import run_directory
+from . import control_socket
 from .cpu_hold import CpuHolds
 from .unclear_runs import MOST, UNITS, UnclearRuns
 from .worker import Worker
@@ -273,7 +273,7 @@ class RunWatch(ABC):
                 raise TimeoutError
             if now - ending.sent >= REPEAT_S:
                 path = worker.slot.run_path(worker.run)
-                run_directory.send(path, LIMIT.message(name=self.limit))
+                control_socket.send(path, LIMIT.message(name=self.limit))
                 ending.sent = now
         except (BlockingIOError, ConnectionRefusedError):
             pass  # the shim is at work, or its run is just over; it has until END_S

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import selectors
 import socket
 import time
@@ -19,7 +18,7 @@ from sandboxd.config.settings import Config
 from sandboxd.errors import StageError
 from sandboxd.model import NetworkGrant
 from sandboxd.warden.broker.broker_link import RESTART_S, BrokerLink
-from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs import control_socket, run_directory
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.slots import Slot
@@ -158,11 +157,7 @@ def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_
 @pytest.fixture
 def shim(slot: Slot) -> Iterator[socket.socket]:
     """The control socket of the run, whose requests the test takes."""
-    path = slot.run_path(1)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        os.unlink(f"{path}/control")
-        listener.bind(f"{path}/control")
-        listener.listen(8)
+    with control_socket.listen(slot.run_path(1)) as listener:
         listener.setblocking(False)
         yield listener
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail.cgroup import PERIOD_US, Group
-from sandboxd.warden import cursor_files, runtime_directory
+from sandboxd.warden import cursor_files, memory_files, runtime_directory
 from sandboxd.warden.requests import adoption, provisioning
 from sandboxd.warden.requests.adoption import remove_unknown
 from sandboxd.warden.runs.cpu_hold import HELD_US, CpuHolds
@@ -44,7 +44,7 @@ def test_cursor_of_a_run_that_begins_while_unknown_slots_are_removed_stays(
         os.makedirs(path)
         begin(path)
         work = remove_unknown(warden.resources, warden.workers.all())
-        memory = cursor_files._memory(path)
+        memory = memory_files.path_of(path)
         assert memory and not os.path.exists(memory)
         begin(path)  # as in a session that has just got the slot
         assert work() == [os.path.dirname(os.path.dirname(path))]

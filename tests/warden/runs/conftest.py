@@ -17,6 +17,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = Clock()
     monkeypatch.setattr(run_watch, "time", clock)
     with tempfile.TemporaryDirectory() as directory:
-        world = World(directory, clock)
+        world = World(f"{directory}/slots/7", clock)
         yield world
         world.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -130,7 +128,7 @@ def test_no_more_than_a_bounded_number_of_directories_wait(
 
 
 def test_directory_that_is_not_complete_is_removed(slot: Slot, directories: Directories) -> None:
-    os.unlink(complete(slot, 1) / "control")
+    os.unlink(complete(slot, 1) / "journal")
     os.mkdir(slot.run_path(2))
     directories.forget(slot, [1, 2, 3])
     directories.jobs.finish()
@@ -147,21 +145,3 @@ def test_next_daemon_removes_the_directories_that_wait(
     Path(slot.path, "runs", "spare-session-3").mkdir()  # of an earlier version
     run_directory.remove_set_aside(slot.path)
     assert names(slot) == {"2"}
-
-
-def test_shim_whose_socket_is_full_is_adopted_once_it_takes_connections(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = f"{slot.path}/runs/3"
-    os.mkdir(path)
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        listener.bind(f"{path}/control")
-        listener.listen(2)
-        with pytest.raises(BlockingIOError):
-            while True:
-                run_directory.send(path, {"op": "limit"})
-        monkeypatch.setattr(time, "sleep", lambda _: stack.enter_context(listener.accept()[0]))
-        shim = run_directory.living(path, os.getuid())
-        assert shim is not None and shim[0] == os.getpid()
-        os.close(shim[1])
