@@ -33,7 +33,7 @@ from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
 from ...model import Attachment, Limits, NetworkGrant, Workspace
 from ..uid_lease import UidLease, lease_uid
-from . import flush
+from . import block_groups, flush
 from .reclaim import reclaim, unused
 
 VACANT_MAX = 16
@@ -150,6 +150,7 @@ class Slots:
         self.spares: dict[int, Slot] = {}
         self.vacant_max = max(1, min(VACANT_MAX, config.count // 4))
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
+        block_groups.spread(self._dir)
 
     def lease(self, session: str) -> Slot:
         """A vacant slot for `session`; there is one (`prove`). provision.py makes all in it."""
