@@ -45,6 +45,18 @@ def until(
     return result
 
 
+def steady(
+    look: Callable[[], Result], seconds: float = 1.0, why: Callable[[], object] | str = ""
+) -> Result:
+    """The result of `look` once it is the same as so many seconds before. `why` as of `until`."""
+    patience = Patience(why)
+    before, now = None, look()
+    while now != before:
+        patience.pause(seconds)
+        before, now = now, look()
+    return now
+
+
 async def eventually(condition: Callable[[], Result | None]) -> Result:
     """As `until`, for a coroutine."""
     async with asyncio.timeout(PATIENCE_S):

@@ -16,7 +16,7 @@ import httpx
 
 from sandboxd.warden import memory_files
 
-from ..http_clients import network_client
+from ..http_clients import GUARD_S, network_client
 from ..processes import children
 from ..waiting import PATIENCE_S, Patience
 from .own_leaks import COUNT, first_uid, leaks
@@ -100,6 +100,11 @@ class Daemon:
         """Pid of its unprivileged half."""
         assert self.process
         return next(iter(children(self.process.pid, "sandboxd: api")))
+
+    def mounts(self) -> list[str]:
+        """Its mounts that this process sees."""
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        return [line for line in lines if str(self.folder) in line]
 
     def end(self, victim: str) -> None:
         """End it by SIGKILL of its `victim`: warden, api, both; or by SIGTERM: neither."""
@@ -186,7 +191,7 @@ def run(http: httpx.Client, session: str, options: dict[str, Any], run_id: str =
 def follow(http: httpx.Client, session: str, call: dict[str, Any]) -> Outcome:
     """All answers from that to `call` to the last."""
     outcome = Outcome()
-    patience = Patience("the run does not end", 120)
+    patience = Patience("the run does not end", GUARD_S)
     while True:
         answer = http.post(f"/session/{session}", json=call)
         assert answer.status_code == 200, answer.text

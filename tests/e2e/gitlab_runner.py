@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..http_clients import GUARD_S
 from .daemon import Daemon, environ
 
 BUILD_FAILURE, SYSTEM_FAILURE = 31, 32
@@ -66,7 +67,7 @@ class Runner:
     def call(self, stage: str, *args: str) -> tuple[int, str, str]:
         """A call to its end: the exit status, stdout and stderr."""
         process = self.begin(stage, *args)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=GUARD_S)
         return process.returncode, output, errors
 
     def settings(self) -> dict[str, Any]:

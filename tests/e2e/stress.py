@@ -174,10 +174,10 @@ def misbehave(daemon: Daemon, report: Report, number: int, names: list[str], unt
     with daemon.client() as http:
         session = create(http, str(number), **RESOURCES)
         for name in itertools.cycle(names):
-            if time.monotonic() > until:
-                break
             step = {"exec": ATTACKS[name], "limits": {"exec": LIMITS}, "clean": "rm -rf d dd*"}
             report.note(name, run(http, session, step))
+            if time.monotonic() > until:  # after the first, however late that was
+                break
         answer = http.delete(f"/session/{session}")
         assert answer.status_code == 200, answer.text
 
@@ -186,7 +186,7 @@ def work(daemon: Daemon, report: Report, until: float) -> None:
     """An honest user beside them."""
     with daemon.client() as http:
         session = create(http, "honest")
-        while time.monotonic() < until:
+        while not report.honest or time.monotonic() < until:
             outcome = run(http, session, {"build": "echo int > x.h", "exec": "cat x.h; exit 7"})
             assert (outcome.text("stdout"), outcome.exits[-1]) == ("int\n", 7), outcome.results
             report.honest += 1
@@ -196,7 +196,7 @@ def work(daemon: Daemon, report: Report, until: float) -> None:
 def watch(daemon: Daemon, report: Report, until: float) -> None:
     """Ask for a list of sessions, again and again, and look what the daemon has become."""
     with daemon.client() as http:
-        while time.monotonic() < until:
+        while not report.latencies or time.monotonic() < until:
             began = time.monotonic()
             http.get("/session/_/match", params={"id": "stress"}).raise_for_status()
             report.latencies.append(time.monotonic() - began)

@@ -66,10 +66,16 @@ class Screen:
 
 
 @contextmanager
-def sit(daemon: Daemon, session: str) -> Iterator[Screen]:
-    """A terminal of the session whose shell is ready."""
+def connected(daemon: Daemon, session: str) -> Iterator[Screen]:
+    """A terminal of the session, whose shell has perhaps not begun."""
     url = f"{daemon.url.replace('http', 'ws')}/stream/session/{session}/pty"
     with connect(url, max_size=1 << 20, close_timeout=5) as websocket:
-        screen = Screen(websocket)
+        yield Screen(websocket)
+
+
+@contextmanager
+def sit(daemon: Daemon, session: str) -> Iterator[Screen]:
+    """A terminal of the session whose shell is ready."""
+    with connected(daemon, session) as screen:
         screen.until(PROMPT)
         yield screen

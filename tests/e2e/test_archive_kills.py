@@ -17,8 +17,9 @@ import pytest
 
 from sandboxd.model import MIB
 
+from ..http_clients import GUARD_S
 from ..processes import children
-from ..waiting import until
+from ..waiting import PATIENCE_S, Patience, until
 from .conftest import passable
 from .daemon import Daemon, run, running
 
@@ -99,17 +100,17 @@ def test_helper_killed_while_an_archive_arrives_leaves_nothing(
         yield tar({"big": bytes(32 * MIB)})
         arrived.set()
         # the helper has the first member; this one never ends
-        for _ in range(1000):
-            if killed.wait(0.01):
-                break
+        patience = Patience("the helper is not killed", GUARD_S)
+        while not killed.is_set():
             yield bytes(512)
+            patience.pause()
 
     killed = threading.Event()
     answers: list[httpx.Response] = []
     with daemon.client() as other:
         sender = threading.Thread(target=lambda: answers.append(put(other, id, body())))
         sender.start()
-        assert arrived.wait(60)
+        assert arrived.wait(PATIENCE_S)
         until(lambda: any(path.name == "tree" for path in stages(daemon)))
         (pid,) = helpers(daemon)
         os.kill(pid, signal.SIGKILL)

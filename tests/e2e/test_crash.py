@@ -236,7 +236,8 @@ def kill_titled(daemon: Daemon, title: str) -> None:
     for line in leaks():
         pid, _, name = line.partition(" ")
         if pid.isdigit() and name.startswith(title):
-            os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with the one before
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(daemon: Daemon) -> None:
@@ -321,14 +322,16 @@ def test_run_that_a_restart_of_the_host_cut_off_says_so(
     with daemon.client() as http:
         http.post("/session", json={"image": "c", "name": "kept"})
         run(http, "kept", {"exec": "echo here > file"})
-        cut = begin(http, "kept", "cut", {"exec": "echo begun; mkdir begun-once && sleep 60"})
+        program = "mkdir begun-once && echo begun && sleep 600"
+        cut = begin(http, "kept", "cut", {"exec": program, "timeout": 600})
         while not cut.text("stdout"):
             go_on(http, "kept", cut)
         queued = begin(http, "kept", "queued", {"exec": "cat file"})
     shims = [line.split()[0] for line in leaks() if "shim" in line]
     daemon.end("both")
     for pid in shims:
-        os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
         database.execute("UPDATE runs SET boot = 'another'")
         database.commit()

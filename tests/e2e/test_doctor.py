@@ -16,21 +16,30 @@ import pytest
 from sandboxd.cli import main as cli
 from sandboxd.warden.doctor.guarantees import TABLE
 
+from ..http_clients import GUARD_S
 from ..loop_devices import backing_files
 from .daemon import ROOT, Daemon, running
 
 TOO_LARGE = f"[scratch]\nsize = {1 << 40}\n"
 
 
-def doctor(*args: str, **kwargs: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def begun(*args: str, stdout: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "sandboxd", "doctor", *args],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"} | variables,
         stderr=subprocess.PIPE,
-        stdout=kwargs.get("stdout", subprocess.PIPE),
+        stdout=stdout,
         text=True,
-        timeout=60,
     )
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    output, errors = process.communicate(timeout=GUARD_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def doctor(*args: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    return ended(begun(*args, stdout=stdout))
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -39,16 +48,16 @@ def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -> None:
-    before = Path("/proc/mounts").read_text()
-    done = doctor("--state-dir", str(folder / "not-yet"))
+    process = begun("--state-dir", str(folder / "not-yet"), TMPDIR=str(folder))
+    done = ended(process)
     assert (done.returncode, done.stderr) == (0, "")
     for entry in TABLE:
         lines = [line for line in lines_of(done) if line.split()[1] == entry.name]
         assert len(lines) == 1 and entry.guarantee.meaning in lines[0], entry.name
     assert "\033" not in done.stdout
-    assert Path("/proc/mounts").read_text() == before
+    assert str(folder) not in Path("/proc/mounts").read_text()
     assert [name for name in backing_files() if str(folder) in name] == []
-    assert [d for d, _, _ in os.walk("/sys/fs/cgroup") if "sandboxd-doctor" in d] == []
+    assert [d for d, _, _ in os.walk("/sys/fs/cgroup") if f"doctor-{process.pid}" in d] == []
     assert os.listdir(folder) == []
 
 
@@ -109,7 +118,7 @@ def test_daemon_does_not_start_without_a_required_guarantee(folder: Path) -> Non
         [sys.executable, "-P", "-m", "sandboxd", "serve", "--config", f"{folder}/config.toml",
          "--listen", f"unix:{folder}/api.sock", "--state-dir", f"{folder}/state"],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=GUARD_S,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ from .daemon import Daemon, run
 from .waiting_jails import COLD, NONE, WARM, Start, count, ended, family, prepared, title_of, warm
 
 WARM_MEMORY, PREPARED_MEMORY = 8 << 20, 4 << 20
-SEVERAL = 8
+SEVERAL = 4
 """Bytes of a jail that waits, as docs/operations.md promises."""
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import httpx
 import psutil
@@ -19,14 +21,46 @@ from .daemon import Daemon, Outcome, follow, run
 from .waiting_jails import COLD, WARM, Start, count, ended, family, prepared, warm
 
 
-def run_at_warden(
-    pool: ThreadPoolExecutor, http: httpx.Client, daemon: Daemon, number: int
-) -> Future[Outcome]:
-    """A run that has reached the warden: its directory is there."""
-    outcome = pool.submit(count, http)
-    until(lambda: list(daemon.state.glob(f"slots/*/runs/{number}")) or outcome.done())
-    assert not outcome.done()
-    return outcome
+@dataclass(frozen=True, slots=True)
+class RunWithSilent:
+    """A run of the warden, by its number, and the stopped jails of which one has its order."""
+
+    number: int
+    silent: list[psutil.Process]
+    outcome: Future[Outcome]
+
+    def is_right(self) -> bool:
+        """The run has begun once."""
+        return self.outcome.result().text("stdout") == f"{self.number}\n"
+
+
+def run_at_silent(
+    pool: ThreadPoolExecutor,
+    http: httpx.Client,
+    jails: Callable[[], list[psutil.Process]],
+    daemon: Daemon,
+    first: int,
+) -> RunWithSilent:
+    """A run that is not over, and whose directory is there, from number `first` on: one whose order
+    has already gone on to another jail when this process looks comes too soon."""
+    number = first
+    while True:
+        silent = jails()
+        for process in silent:
+            process.suspend()
+        outcome = pool.submit(count, http)
+        pattern = f"slots/*/runs/{number}"
+        until(lambda: list(daemon.state.glob(pattern)) or outcome.done())  # noqa: B023  # at once
+        one = RunWithSilent(number, silent, outcome)
+        if not outcome.done():
+            return one
+        assert one.is_right()
+        number += 1
+
+
+def kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, perhaps with another one
+        process.kill()
 
 
 @pytest.mark.parametrize("victim", ["shims", "inits", "all"])
@@ -35,8 +69,7 @@ def test_killed_entries_cost_no_run(start: Start, victim: str) -> None:
     shims = prepared(daemon)
     inits = [child for one in shims for child in one.children()]
     for process in {"shims": shims, "inits": inits, "all": [*shims, *inits]}[victim]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before
-            process.kill()
+        kill(process)
     assert count(http).text("stdout") == "1\n"
     until(lambda: ended(*shims, *inits))
 
@@ -53,30 +86,24 @@ def test_order_that_an_entry_does_not_acknowledge_goes_to_another_one(start: Sta
 
 def test_prepared_entries_killed_with_an_order_unread_cost_no_run(start: Start) -> None:
     daemon, http = start(COLD)
-    stopped = prepared(daemon)
-    for process in stopped:
-        process.suspend()
     with ThreadPoolExecutor() as pool:
-        outcome = run_at_warden(pool, http, daemon, 1)
-        for process in stopped:
-            process.kill()
-        assert outcome.result().text("stdout") == "1\n"
-    until(lambda: ended(*stopped))
-    assert count(http).text("stdout") == "2\n"
+        one = run_at_silent(pool, http, lambda: prepared(daemon), daemon, 1)
+        for process in one.silent:
+            kill(process)
+        assert one.is_right()
+    until(lambda: ended(*one.silent))
+    assert count(http).text("stdout") == f"{one.number + 1}\n"
 
 
 def test_spawner_killed_while_an_order_is_unread_costs_no_run(start: Start) -> None:
     daemon, http = start(COLD)
-    stopped = prepared(daemon)
-    for process in stopped:
-        process.suspend()
     (spawner,) = family(daemon, "spawner")
     with ThreadPoolExecutor() as pool:
-        outcome = run_at_warden(pool, http, daemon, 1)
-        spawner.kill()
-        assert outcome.result().text("stdout") == "1\n"
-    until(lambda: ended(spawner, *stopped))
-    assert not set(prepared(daemon)) & set(stopped)
+        one = run_at_silent(pool, http, lambda: prepared(daemon), daemon, 1)
+        kill(spawner)
+        assert one.is_right()
+    until(lambda: ended(spawner, *one.silent))
+    assert not set(prepared(daemon)) & set(one.silent)
 
 
 def test_killed_spawner_costs_no_run_and_another_one_is_started(start: Start) -> None:
@@ -117,13 +144,12 @@ def test_order_that_meets_a_silent_shim_goes_to_another_one_and_its_end_is_seen(
 def test_warm_shim_killed_with_an_order_unread_costs_no_run(start: Start) -> None:
     daemon, http = start(WARM)
     assert count(http).text("stdout") == "1\n"
-    leaving = warm(daemon)
-    leaving.suspend()
     with ThreadPoolExecutor() as pool:
-        outcome = run_at_warden(pool, http, daemon, 2)
-        leaving.kill()
-        assert outcome.result().text("stdout") == "2\n"
-    until(lambda: ended(leaving))
+        one = run_at_silent(pool, http, lambda: [warm(daemon)], daemon, 2)
+        for process in one.silent:
+            kill(process)
+        assert one.is_right()
+    until(lambda: ended(*one.silent))
 
 
 def test_drain_lets_the_jails_that_wait_take_no_new_run_and_end_with_the_daemon(

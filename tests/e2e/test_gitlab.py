@@ -120,7 +120,7 @@ def test_cancelled_job_may_clean_up(runner: Runner) -> None:
 
 
 def test_time_limit_of_the_job_ends_its_script(daemon: Daemon, tmp_path: Path) -> None:
-    runner = Runner(daemon, tmp_path, runner_info={"timeout": 1})
+    runner = Runner(daemon, tmp_path, runner_info={"timeout": 5})
     assert runner.call("prepare")[0] == 0
     assert runner.run("echo up; sleep 60")[:2] == (BUILD_FAILURE, "up\n")
     assert runner.code.read_text() == "124"

@@ -96,7 +96,7 @@ def test_run_goes_on_over_a_restart_and_leaves_nothing_when_it_is_killed_then(
     place = program(tmp_path, "echo up; until [ -e go ]; do sleep 0.1; done; echo on; sleep 60\n")
     with (
         running(folder) as daemon,
-        started(daemon, "run", place, "--exec", "*", "-q") as process,
+        started(daemon, "run", place, "--exec", "*", "-q", "--timeout", "600") as process,
     ):
         assert process.stdout and process.stdout.readline() == "up\n"
         daemon.end("both")
@@ -117,7 +117,7 @@ def test_session_of_a_run_that_was_killed_while_the_daemon_was_away_waits_for_it
     place = program(tmp_path, "echo up; sleep 60\n")
     with (
         running(folder) as daemon,
-        started(daemon, "run", place, "--exec", "*", "-q") as process,
+        started(daemon, "run", place, "--exec", "*", "-q", "--timeout", "600") as process,
     ):
         assert process.stdout and process.stdout.readline() == "up\n"
         daemon.end("both")

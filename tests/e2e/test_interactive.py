@@ -128,7 +128,7 @@ def test_complete_input_and_a_conversation_exclude_each_other(
 
 
 def test_time_limit_of_a_conversation_ends_it(http: httpx.Client, session: Make) -> None:
-    options = {"exec": "echo begin; sleep 60", "timeout": 0.5, "interactive": True}
+    options = {"exec": "echo begin; sleep 60", "timeout": 5, "interactive": True}
     outcome = run(http, session(), options)
     assert outcome.statuses[-1] == "exec-timeout"
     assert outcome.text("stdout") == "begin\n"

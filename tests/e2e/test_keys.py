@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ..http_clients import network_client, unix_client
+from ..http_clients import GUARD_S, network_client, unix_client
 from ..signing import Signed
 from .daemon import ROOT, Daemon, run
 from .own_leaks import first_uid, leaks
+from .test_secrets import files_with
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def keypair(daemon: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=GUARD_S,
     )
 
 
@@ -113,12 +113,7 @@ def test_secrets_are_in_no_file_but_the_apis_own(daemon: Daemon) -> None:
     auth = create(daemon)
     with client(daemon, auth) as http:
         assert http.get("/session/none").status_code == 404
-    holding = []
-    for top, _, names in os.walk(daemon.folder):
-        for name in names:
-            path = Path(top, name)
-            if path.is_file() and auth.secret_key.encode() in path.read_bytes():
-                holding.append(path)
+    holding = list(files_with(auth.secret_key.encode(), daemon.folder))
     assert holding and all(path.parent == daemon.state / "api" for path in holding)
     for path in holding:
         assert path.stat().st_mode & 0o077 == 0 and path.stat().st_uid == first_uid() - 1

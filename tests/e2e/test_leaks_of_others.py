@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from ..http_clients import unix_client
+from ..http_clients import GUARD_S, unix_client
 from .conftest import passable
 from .daemon import ROOT, Daemon, running
 from .leaks import FREE, SLOTS, as_uid, look
@@ -75,7 +75,8 @@ def test_run_that_outlives_another_daemon_is_not_touched(
     with running(folder, SLOTS) as other:
         with other.client() as http:
             id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-            options = {"exec": "echo up; while [ ! -e go ]; do sleep 0.1; done; echo whole"}
+            program = "echo up; while [ ! -e go ]; do sleep 0.1; done; echo whole"
+            options = {"exec": program, "timeout": 600}
             body = {"mode": "batch", "runId": "r", "options": options}
             while not http.post(f"/session/{id}", json=body).json()["result"]["console"]:
                 body = {"mode": "continue", "runId": "r"}
@@ -103,7 +104,7 @@ def leaks_command(daemon: Daemon, *options: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", "leaks", "--socket", socket, *options],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-        timeout=60,
+        timeout=GUARD_S,
     )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from typing import Any
 
 import httpx
 
 from sandboxd.host.cgroupfs import GroupFiles
 
+from ..waiting import PATIENCE_S
 from .daemon import Daemon, run
 from .terminals import sit
 
@@ -20,8 +22,9 @@ Make = Callable[..., str]
 KEEP = """
 import os, socket
 sock = socket.socket(socket.AF_UNIX)
-sock.bind("s")
+sock.bind("t")
 sock.listen()
+os.rename("t", "s")
 kept = []
 print("keep" + "ing", flush=True)
 while True:
@@ -31,9 +34,7 @@ while True:
 """
 GIVE = """
 import os, socket, time
-until = time.monotonic() + 10
-while not os.path.exists("s") and time.monotonic() < until: time.sleep(0.05)
-time.sleep(0.1)
+while not os.path.exists("s"): time.sleep(0.05)
 sock = socket.socket(socket.AF_UNIX)
 sock.connect("s")
 memory = os.memfd_create("memory")
@@ -44,8 +45,9 @@ sock.recv(1)
 SIZE = 60 << 20
 
 
-def python(code: str, directory: str = ".") -> dict[str, str]:
-    return {"exec": f"cd {directory} && exec /usr/bin/python3 -c '{code}'"}
+def python(code: str, directory: str = ".") -> dict[str, Any]:
+    """A run that its time limit does not end before the tests give up."""
+    return {"exec": f"cd {directory} && exec /usr/bin/python3 -c '{code}'", "timeout": 600}
 
 
 def groups(daemon: Daemon) -> Iterator[GroupFiles]:
@@ -69,7 +71,7 @@ def passed_on(daemon: Daemon) -> int:
     return next(groups(daemon)).memory_in_use()
 
 
-def is_freed(daemon: Daemon, before: int, within_s: float = 8) -> bool:
+def is_freed(daemon: Daemon, before: int, within_s: float = PATIENCE_S) -> bool:
     """All runs are charged for SIZE less than `before`."""
     until = time.monotonic() + within_s
     while next(groups(daemon)).memory_in_use() > before - SIZE:
@@ -102,7 +104,7 @@ def test_session_with_the_same_folder_that_keeps_the_memory_is_ended_and_no_othe
     apart = session()
     ends: dict[str, list[int | None]] = {}
 
-    def begin(id: str, options: dict[str, str]) -> threading.Thread:
+    def begin(id: str, options: dict[str, Any]) -> threading.Thread:
         def follow() -> None:
             with daemon.client() as client:
                 ends[id] = run(client, id, options).exits

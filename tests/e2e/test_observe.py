@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from ..http_clients import unix_client
-from ..waiting import PATIENCE_S
+from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, run
 
 Line = dict[str, Any]
@@ -88,14 +87,18 @@ def test_a_warden_that_is_stopped_is_seen_by_health_checks(daemon: Daemon) -> No
         assert inside.get("/healthz").status_code == 200
         daemon.process.send_signal(signal.SIGSTOP)
         try:
-            time.sleep(1.1)
-            answer = inside.get("/healthz")
-            assert answer.status_code == 503 and "no answer" in answer.json()["wrong"]["warden"]
+            answer = until(lambda: health(inside, 503))
+            assert "no answer" in answer.json()["wrong"]["warden"]
             assert http.get("/readyz").status_code == 503
         finally:
             daemon.process.send_signal(signal.SIGCONT)
-        time.sleep(1.1)
-        assert inside.get("/healthz").status_code == 200
+        until(lambda: health(inside, 200))
+
+
+def health(inside: httpx.Client, status: int) -> httpx.Response | None:
+    """The response of /healthz, once it has this status."""
+    answer = inside.get("/healthz")
+    return answer if answer.status_code == status else None
 
 
 def test_an_api_that_is_killed_leaves_a_line_that_says_so(daemon: Daemon) -> None:

@@ -193,15 +193,15 @@ def test_drain_ends_what_ignores_sigterm(daemon: Kept, monkeypatch: pytest.Monke
             http.post("/session", json={"image": "bash"}).json()["sessionId"] for _ in range(2)
         )
         for id, command in (
-            (polite, "trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done"),
-            (deaf, "trap '' TERM; while :; do sleep 0.1; done"),
-        ):
-            for mode in ("batch", "continue", "continue"):
-                options = {"exec": command} if mode == "batch" else {}
-                call = {"mode": mode, "code": "", "runId": "r", "options": options}
-                http.post(f"/session/{id}", json=call)
-        assert http.post("/admin/drain", json={"deadline": 0.5}).json()["running"] == 2
+            (polite, "trap 'echo bye; exit 3' TERM"), (deaf, "trap '' TERM"),
+        ):  # fmt: skip
+            program = f"{command}; echo up; while :; do sleep 0.1; done"
+            options = {"exec": program, "timeout": 600}
+            call = {"mode": "batch", "code": "", "runId": "r", "options": options}
+            while not http.post(f"/session/{id}", json=call).json()["result"]["console"]:
+                call = {"mode": "continue", "code": "", "runId": "r"}
         began = time.monotonic()
+        assert http.post("/admin/drain", json={"deadline": 0.5}).json()["running"] == 2
         last: dict[str, dict[str, Any]] = {}
         for id in (polite, deaf):
             result: dict[str, Any] = {"status": ""}
@@ -220,7 +220,7 @@ def test_drain_ends_what_ignores_sigterm(daemon: Kept, monkeypatch: pytest.Monke
 
 
 def test_stop_waits_for_what_runs_if_configured(daemon: Kept) -> None:
-    daemon.reload('[stop]\nruns = "drain"\ngrace_s = 30')
+    daemon.reload('[stop]\nruns = "drain"\ngrace_s = 600')
     with daemon.client() as http:
         id = http.post("/session", json={"image": "bash"}).json()["sessionId"]
         call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": "sleep 3; echo on"}}
@@ -246,9 +246,9 @@ def test_run_that_waits_for_its_turn_waits_on_over_a_restart(daemon: Kept) -> No
         first, second = (
             http.post("/session", json={"image": "bash"}).json()["sessionId"] for _ in range(2)
         )
-        for id, command in ((first, "sleep 60"), (second, "echo on")):
+        for id, command in ((first, "sleep 600"), (second, "echo on")):
             for mode in ("batch", "continue", "continue"):
-                options = {"exec": command} if mode == "batch" else {}
+                options = {"exec": command, "timeout": 600} if mode == "batch" else {}
                 call = {"mode": mode, "code": "", "runId": "r", "options": options}
                 result = http.post(f"/session/{id}", json=call).json()["result"]
         assert result["queue"]["position"] == 1

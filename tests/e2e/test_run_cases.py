@@ -35,7 +35,7 @@ def outcomes(text: str) -> list[str]:
 
 def test_each_case_has_a_line_with_its_outcome(daemon: Daemon, cases: str, tmp_path: Path) -> None:
     place = program(tmp_path, PROGRAM)
-    done = sandboxd(daemon, "run", place, "--exec", "*", "--cases", cases, "--limit", "wall_s=1")
+    done = sandboxd(daemon, "run", place, "--exec", "*", "--cases", cases, "--limit", "wall_s=5")
     assert outcomes(done.stdout) == [
         "1: passed", "2: wrong output", "8: limit wall_s", "10: exit code 3",
     ], done.stderr  # fmt: skip

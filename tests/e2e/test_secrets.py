@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ..waiting import until
 from .daemon import Daemon, run
 
 CONFIG = "[scratch]\nsize = 16777216\n"
-SECRET = b"correct-horse-battery"
+SECRET = b"correct-horse-battery-%d" % os.getpid()  # RUNTIME is that of all daemons
 
 SESSION = {
     "image": "shell",
@@ -28,19 +30,20 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def files_with_secret(daemon: Daemon) -> set[str]:
-    """The files of the state, and of the runtime directory, that have the secret in clear."""
-    names_of_files = set()
-    for top in (str(daemon.state), RUNTIME):
+def files_with(secret: bytes, *tops: Path) -> Iterator[Path]:
+    """The files below the directories that have the secret in clear."""
+    for top in tops:
         for directory, _, names in os.walk(top):
             for name in names:
                 path = Path(directory, name)
-                try:
-                    if path.is_file() and SECRET in path.read_bytes():
-                        names_of_files.add(path.name)
-                except OSError:
-                    continue  # it has gone
-    return names_of_files
+                with contextlib.suppress(OSError):  # it has gone
+                    if path.is_file() and secret in path.read_bytes():
+                        yield path
+
+
+def files_with_secret(daemon: Daemon) -> set[str]:
+    """The files of the state, and of the runtime directory, that have the secret in clear."""
+    return {path.name for path in files_with(SECRET, daemon.state, Path(RUNTIME))}
 
 
 def test_deletion_of_a_session_leaves_its_secrets_in_no_file(
@@ -57,7 +60,7 @@ def test_deletion_of_a_session_leaves_its_secrets_in_no_file(
 def test_expiry_of_a_session_leaves_its_secrets_in_no_file(
     daemon: Daemon, http: httpx.Client
 ) -> None:
-    session = http.post("/session", json=SESSION | {"idleSeconds": 1}).json()["sessionId"]
+    session = http.post("/session", json=SESSION | {"idleSeconds": 10}).json()["sessionId"]
     assert run(http, session, OPTIONS).exits[-1] == 0
     assert files_with_secret(daemon)
     until(lambda: not files_with_secret(daemon))

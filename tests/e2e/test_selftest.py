@@ -21,7 +21,7 @@ def selftest(*args: str) -> subprocess.CompletedProcess[str]:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=2400,
     )
 
 

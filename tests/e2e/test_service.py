@@ -128,7 +128,7 @@ def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, ha
     try:
         service.notifications.settimeout(1.5)
         with pytest.raises(TimeoutError):
-            for _ in range(5):  # one or two may have been said before
+            for _ in range(500):  # some may have been said before, more if this process is late
                 service.next()
     finally:
         os.kill(stopped, signal.SIGCONT)

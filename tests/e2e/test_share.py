@@ -22,7 +22,8 @@ public class Main {
 
 
 def output(http: httpx.Client, id: str, command: str, memory: str = "512m") -> list[str]:
-    options = {"exec": command, "limits": {"exec": {"mem": memory, "cpus": 1}}}
+    limits = {"mem": memory, "cpus": 1, "wall_s": 600}
+    options = {"exec": command, "limits": {"exec": limits}}
     outcome = run(http, id, options)
     assert outcome.text("stderr") == ""
     return outcome.text("stdout").split()

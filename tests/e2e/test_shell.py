@@ -49,10 +49,11 @@ class Emulator:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def until(self, text: str, within: float = 20) -> str:
+    def until(self, text: str, within: float = 2 * PATIENCE_S) -> str:
         deadline = time.monotonic() + within
         while text.encode() not in self.shown:
-            ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
+            left = max(0, deadline - time.monotonic())
+            ready, _, _ = select.select([self.master], [], [], left)
             assert ready, f"no {text!r} in {self.shown!r}"
             self.shown += os.read(self.master, 65536)
         before, _, self.shown = self.shown.partition(text.encode())
@@ -110,8 +111,8 @@ def test_person_works_in_a_session_of_his(socket: str, mine: str) -> None:
         it.until("^C")
         it.until(PROMPT)
         it.resize(44, 111)
-        time.sleep(0.5)  # the signal takes another way than keys
-        it.type("stty size; exit 7\n")
+        # the signal takes another way than keys
+        it.type("until stty size | grep -x '44 111'; do sleep 0.1; done; exit 7\n")
         it.until("44 111\r\n")
         assert it.end() == 7
 

@@ -52,7 +52,8 @@ def test_slow_disk_slows_what_is_written_and_nobody_else(folder: Path) -> None:
         for name in ("writer", "reader"):
             http.post("/session", json={"image": "c", "name": name}).raise_for_status()
         counting = "for i in $(seq 100); do echo $i; sleep 0.1; done"
-        call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": counting}}
+        options = {"exec": counting, "timeout": 600}
+        call = {"mode": "batch", "code": "", "runId": "r", "options": options}
         assert http.post("/session/reader", json=call).status_code == 200
         data = {str(number): os.urandom(MIB // 2) for number in range(12)}
         with slow(state), ThreadPoolExecutor(4) as pool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from sandboxd.host import procfs
 
+from ..http_clients import GUARD_S
 from ..processes import descendants
 from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, run
+from .test_batch import UNTIL_GO
 
 Make = Callable[..., str]
 Frame = dict[str, Any]
@@ -37,7 +38,7 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
     """Every frame until the server closes."""
     try:
         while True:
-            yield json.loads(websocket.recv(timeout=30))
+            yield json.loads(websocket.recv(timeout=PATIENCE_S))
     except ConnectionClosed as closed:
         assert closed.rcvd and closed.rcvd.code == 1000
 
@@ -55,17 +56,19 @@ def statuses(received: list[Frame]) -> list[tuple[str, int | None]]:
 
 
 def test_stdout_and_stderr_stay_apart_and_come_while_the_program_runs(
-    daemon: Daemon, session: Make
+    daemon: Daemon, http: httpx.Client, session: Make
 ) -> None:
-    program = "echo made >&2; echo early; sleep 2; echo late; exit 3"
-    with stream(daemon, session(), build="echo building", exec=program) as websocket:
-        arrived = [(frame, time.monotonic()) for frame in frames(websocket)]
-    received = [frame for frame, _ in arrived]
+    id = session()
+    program = f"echo made >&2; echo early; {UNTIL_GO}; echo late; exit 3"
+    with stream(daemon, id, build="echo building", exec=program) as websocket:
+        received = []
+        for frame in frames(websocket):
+            received.append(frame)
+            if "early" in text("stdout", frame):
+                http.post(f"/session/{id}/upload", files={"src": ("go", b"")}).raise_for_status()
     assert statuses(received) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
     assert text("stdout", *received) == "building\nearly\nlate\n"
     assert text("stderr", *received) == "made\n"
-    early = next(at for frame, at in arrived if "early" in text("stdout", frame))
-    assert arrived[-1][1] - early > 0.7
 
 
 @pytest.mark.parametrize("step", ["build", "exec"])
@@ -106,7 +109,7 @@ def test_a_person_answers_a_program(daemon: Daemon, session: Make) -> None:
 
 
 def test_a_program_that_never_ends_reaches_its_limit(daemon: Daemon, session: Make) -> None:
-    options = {"exec": "echo begun; sleep 60", "timeout": {"exec": 1}}
+    options = {"exec": "echo begun; sleep 60", "timeout": {"exec": 5}}
     with stream(daemon, session(), **options) as websocket:
         received = list(frames(websocket))
     assert statuses(received)[-1] == ("exec-timeout", None)
@@ -135,7 +138,7 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(
     daemon: Daemon, http: httpx.Client, session: Make
 ) -> None:
     id = session()
-    limit = {"exec": "yes | head -c 120000000; echo; echo end", "timeout": {"exec": 20}}
+    limit = {"exec": "yes | head -c 120000000; echo; echo end", "timeout": {"exec": 600}}
     before = sum(resident(daemon, "api"))
     with stream(daemon, id, **limit) as websocket:
         until(lambda: resident(daemon, "shim"))
@@ -147,7 +150,7 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(
             runs = http.get(f"/session/{id}").json()["sandbox"]["runs"]
             return bool(runs["begun"] and not runs["active"])
 
-        until(is_over)
+        until(is_over, GUARD_S)
         assert most < 40 << 20
         assert sum(resident(daemon, "api")) - before < 16 << 20
         received = list(frames(websocket))

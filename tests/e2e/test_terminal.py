@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import contextlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from ..processes import titles
-from ..waiting import until
-from .conftest import passable
+from sandboxd.host import procfs
+
+from ..processes import descendants, titles
+from ..waiting import steady, until
 from .daemon import Daemon, run, running
-from .terminals import PROMPT, WAITING, sit
+from .terminals import PROMPT, WAITING, connected, sit
 from .test_stream import resident
 
 Make = Callable[..., str]
@@ -125,28 +127,19 @@ def test_a_flood_to_a_slow_reader_is_held_back_and_costs_bounded_memory(
         screen.type("yes $(seq 100)\n")
         screen.until("1 2 3")
         before = sum(resident(daemon, "api"))
-        time.sleep(2)
+        assert steady(lambda: spent_by(daemon, "yes"), why="it goes on although nobody reads")
         assert sum(resident(daemon, "api")) - before < 16 << 20
         assert max(resident(daemon, "shim")) < 40 << 20
-        spent = spent_by("yes")
-        time.sleep(1)
-        assert spent_by("yes") - spent < 10, "it goes on although nobody reads"
         screen.type(b"\x03")
         screen.until("^C")
         screen.until(PROMPT)
 
 
-def spent_by(name: str) -> int:
-    """CPU ticks of all programs of that name."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, rest = path.read_text().rpartition(")")
-        except OSError:
-            continue
-        if head.endswith(f"({name}"):
-            ticks += int(rest.split()[11]) + int(rest.split()[12])
-    return ticks
+def spent_by(daemon: Daemon, name: str) -> dict[int, list[str]]:
+    """CPU ticks, in user mode and in the kernel, of all programs of that name in its sandboxes."""
+    assert daemon.process
+    stats = {pid: procfs.text(f"/proc/{pid}/stat") for pid in descendants(daemon.process.pid, name)}
+    return {pid: stat.rpartition(")")[2].split()[11:13] for pid, stat in stats.items()}
 
 
 def test_input_that_nothing_reads_does_not_shut_out_a_restart(
@@ -165,20 +158,19 @@ def test_input_that_nothing_reads_does_not_shut_out_a_restart(
 
 
 def test_leaving_ends_everything_on_it(daemon: Daemon, http: httpx.Client, session: Make) -> None:
-    id = session()
+    id, mark = session(), f"611.{os.getpid()}"
     with sit(daemon, id) as screen:
-        screen.type("(trap '' HUP; sleep 61.5) & nohup sleep 61.5 &\n")
+        screen.type(f"(trap '' HUP; sleep {mark}) & nohup sleep {mark} &\n")
         screen.until(PROMPT)
-        screen.type("setsid sleep 61.5\n")
-        screen.until("setsid sleep 61.5\r\n")
-        assert runs("61.5")
+        screen.type(f"setsid sleep {mark}\n")
+        until(lambda: with_argument(mark) == 3)
     until(lambda: not http.get(f"/session/{id}").json()["sandbox"]["terminals"])
-    assert not runs("61.5")
+    assert not with_argument(mark)
 
 
-def runs(argument: str) -> bool:
-    """A process has this argument."""
-    return any(argument in title.split("\0") for title in titles("").values())
+def with_argument(word: str) -> int:
+    """How many programs sleep for that time."""
+    return sum(title.split("\0") == ["sleep", word] for title in titles("sleep").values())
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH"])
@@ -194,34 +186,28 @@ def test_terminal_ends_with_its_session(
     assert "the session" in error["data"] and end["type"] == "end"
 
 
-@pytest.fixture(scope="module")
-def strict() -> Iterator[Daemon]:
-    """A daemon that gives terminals little time."""
-    with (
-        passable() as directory,
-        running(directory, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon,
-    ):
-        yield daemon
-
-
-def test_limits_of_terminals_are_reported(strict: Daemon) -> None:
-    with strict.client() as http:
+def test_terminal_without_input_is_closed_and_says_so(folder: Path) -> None:
+    with running(folder, "[terminal]\nidle_s = 1.5\n") as daemon, daemon.client() as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-        with sit(strict, id) as screen:
+        with connected(daemon, id) as screen:
             error, end = screen.to_the_end()
-            assert error["data"] == "closed after 1.5 s without input"
-            assert end["type"] == "end"
-        began = time.monotonic()
-        with sit(strict, id) as screen:
-            try:
-                for _ in range(8):
+        assert error["data"] == "closed after 1.5 s without input"
+        assert end["type"] == "end"
+        assert http.delete(f"/session/{id}").status_code == 200
+
+
+def test_pings_keep_a_terminal_open_until_its_wall_time_is_over(folder: Path) -> None:
+    config = "[terminal]\nidle_s = 6\nwall_s = 8\n"
+    with running(folder, config) as daemon, daemon.client() as http:
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        with connected(daemon, id) as screen:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
                     screen.send("ping")
-                    time.sleep(0.7)
-            except ConnectionClosed:
-                pass
+                    with contextlib.suppress(TimeoutError):
+                        screen.read(0.2)
             error, end = screen.to_the_end()
-        assert time.monotonic() - began > 3
-        assert "4 s" in error["data"]
+        assert "8 s" in error["data"]
         assert (end["exitCode"], end["verdict"]["limit"]) == (None, "wall_s")
         assert http.delete(f"/session/{id}").status_code == 200
 
@@ -230,9 +216,10 @@ def test_limits_of_terminals_are_reported(strict: Daemon) -> None:
 def test_daemon_that_ends_takes_its_terminals_with_it(folder: Path, how: str) -> None:
     with running(folder) as daemon, daemon.client() as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        mark = f"622.{os.getpid()}"
         with sit(daemon, id) as screen:
-            screen.type("trap '' HUP; sleep 62.5\n")
-            screen.until("62.5\r\n")
+            screen.type(f"trap '' HUP; sleep {mark}\n")
+            until(lambda: with_argument(mark) == 1)
             if how == "stopped":
                 assert daemon.stop() == 0
             else:
@@ -240,6 +227,6 @@ def test_daemon_that_ends_takes_its_terminals_with_it(folder: Path, how: str) ->
             with pytest.raises(ConnectionClosed):
                 while True:
                     screen.read()
-        until(lambda: not runs("62.5"), why="it survives its daemon")
+        until(lambda: not with_argument(mark), why="it survives its daemon")
         if how == "killed":
             daemon.start()  # and what the killed one has left is taken back

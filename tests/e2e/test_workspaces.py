@@ -307,7 +307,7 @@ def test_session_keeps_its_workspace_over_a_restart_and_says_so_when_it_is_gone(
                 user.post("/session", json=body(one)).json()["sessionId"] for one in (path, gone)
             )
             run(user, id, {"exec": "echo one > f"})
-        mounts = Path("/proc/self/mounts").read_text()
+        mounts = daemon.mounts()
         daemon.end(victim)
         gone.rename(folder / "builds/moved")
         daemon.start()
@@ -321,14 +321,14 @@ def test_session_keeps_its_workspace_over_a_restart_and_says_so_when_it_is_gone(
             assert (listing.status_code, "does not exist" in listing.text) == (503, True)
             for one in (id, lost):
                 assert user.delete(f"/session/{one}").status_code == 200
-        assert Path("/proc/self/mounts").read_text() == mounts
+        assert daemon.mounts() == mounts
         assert (path / "f").read_text() == "one\ntwo\n"
 
 
 def test_killed_daemon_leaves_a_run_in_its_workspace_and_no_mount(folder: Path) -> None:
     with running(folder, configured(folder)) as daemon:
         path = directory(folder / "builds")
-        mounts = Path("/proc/self/mounts").read_text()
+        mounts = daemon.mounts()
         with client_of(folder / "api.sock", USER) as user:
             id = user.post("/session", json=body(path)).json()["sessionId"]
             call = {"mode": "batch", "code": "", "options": {"exec": "touch begun; cat go; echo x"}}
@@ -337,7 +337,7 @@ def test_killed_daemon_leaves_a_run_in_its_workspace_and_no_mount(folder: Path) 
             answer = user.post(f"/session/{id}", json=call).json()["result"]
             assert answer["status"] != "finished"
         daemon.end("both")
-        assert Path("/proc/self/mounts").read_text() == mounts
+        assert daemon.mounts() == mounts
         daemon.start()
         (path / "go").write_text("went\n")
         with client_of(folder / "api.sock", USER) as user:

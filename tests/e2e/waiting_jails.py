@@ -11,7 +11,7 @@ import psutil
 from ..waiting import until
 from .daemon import Daemon, Outcome, run
 
-WARM = "[runs]\nprepared = 2\nwarm_s = 30\n"
+WARM = "[runs]\nprepared = 2\nwarm_s = 60\n"
 COLD = "[runs]\nprepared = 2\nwarm_s = 0\n"
 NONE = "[runs]\nprepared = 0\nwarm_s = 0\n"
 

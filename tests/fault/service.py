@@ -26,14 +26,14 @@ from ..e2e.daemon import ROOT, sessions_of, slots_in_use
 from ..http_clients import unix_client
 from ..loop_devices import backing_files
 from ..processes import descendants, title, titles
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
 """A part of the daemon, a process of a run, or all processes of one kind that wait for runs."""
 
 RUN_GROUP = re.compile(r"\d+\.\d+")
 
-COMES_BACK_S = 60.0
+COMES_BACK_S = 4 * PATIENCE_S
 
 PREPARED = "sandboxd: prepared"
 """The title of a process that no run has claimed."""
@@ -46,7 +46,8 @@ class Service:
         self.folder, self.state = folder, folder / "state"
         self.uids = range(first_uid, first_uid + 64)
         slots = f"[slots]\nfirst_uid = {first_uid}\ncount = {len(self.uids)}\n"
-        (folder / "config.toml").write_text(f'metrics = ""\n{config}{slots}')
+        keep = "[sessions]\nbatch_keep_s = 600\n"  # longer than a client is away
+        (folder / "config.toml").write_text(f'metrics = ""\n{config}{slots}{keep}')
         self.log = open(folder / "log", "ab")  # as long as the service
         self.kills = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -165,7 +166,7 @@ class Service:
             process = self._process
         if process and process.poll() is None:
             process.terminate()
-        self._keeper.join(30)
+        self._keeper.join(PATIENCE_S)
         self.log.close()
 
 

@@ -33,7 +33,7 @@ def outcomes_of(command: list[str], client: Client, folder: Path) -> Outcomes:
     out = folder / "outcomes.json"
     done = subprocess.run(
         [*command, str(out)], cwd=client.folder, env=client.environ,
-        capture_output=True, text=True, timeout=150,
+        capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcomes: Outcomes = json.loads(out.read_text())
