@@ -121,18 +121,19 @@ class BareWarden:
 
     def checked(self, op: str, *fds: int, **arguments: Any) -> dict[str, Any]:
         """The arguments of a request as its act takes them. Raises Invalid."""
-        network = {"network": None} if op in ("lease", "adopt") else {}
-        return RequestChecker().check({"op": op, "id": 0, **network, **arguments}, fds).arguments
+        usual = {"network": None, "owner": "somebody"} if op in ("lease", "adopt") else {}
+        return RequestChecker().check({"op": op, "id": 0, **usual, **arguments}, fds).arguments
 
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
-        arguments = self.checked("lease", **{"network": None, "workspace": None} | arguments)
-        size, inodes, attachments, _, workspace = map(
-            arguments.pop, ("size", "inodes", "attachments", "network", "workspace")
+        checked = self.checked("lease", **{"workspace": None} | arguments)
+        size, inodes, attachments, workspace = (
+            checked[name] for name in ("size", "inodes", "attachments", "workspace")
         )
         self.prove()
-        slot = self.resources.slots.lease(**arguments)
+        slot = self.resources.slots.lease(checked["session"])
+        slot.owner = checked["owner"]
         try:
             self.resources.folders.lend(slot, attachments)
             self.resources.workspaces.lend(slot, workspace)
@@ -165,10 +166,11 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, attachments, _, workspace = map(
-            arguments.pop, ("slot", "attachments", "network", "workspace")
+        owner, attachments, _, workspace = map(
+            arguments.pop, ("owner", "attachments", "network", "workspace")
         )
-        adopted = adoption.take_up(self.resources, number, **arguments)
+        adopted = adoption.take_up(self.resources, arguments.pop("slot"), **arguments)
+        adopted.slot.owner = owner
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, attachments)
         for one in attachments:

@@ -26,7 +26,7 @@ VALID: dict[str, Any] = {
     "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
     "attachments": [ATTACHMENT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
     "terminal": False, "interactive": False, "runtime": "c", "begun": False, "folder": FOLDER,
-    "vitals": {}, "there": True, "network": NETWORK,
+    "vitals": {}, "there": True, "network": NETWORK, "owner": "AKIAOWNER",
     "workspace": WORKSPACE, "path": "/srv/ci/x", "place": "src",
     "uid": 1000, "gid": 100, "seal": "ab",
 }  # fmt: skip
@@ -77,7 +77,7 @@ BAD: dict[str, Sequence[Any]] = {
     "size": not_in(SCRATCH_MIN, SCRATCH_MAX),
     "inodes": not_in(16, 1 << 31),
     "shell": (*NOT_TEXT, "", "/bin/zsh", "bash", "/bin/sh\n"),
-    "runtime": NOT_TEXT,
+    "runtime": NOT_TEXT, "owner": NOT_TEXT,
     "terminal": NOT_BOOLEAN,
     "interactive": NOT_BOOLEAN,
     "begun": NOT_BOOLEAN,

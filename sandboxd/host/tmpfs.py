@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 _MAGIC = 0x01021994
 """The type of the file system (linux/magic.h)."""
@@ -24,3 +25,12 @@ def is_in_memory(file: int | str) -> bool:
     else:
         failed = _libc.statfs(os.fsencode(file), status)
     return not failed and ctypes.c_long.from_buffer(status).value == _MAGIC
+
+
+def size_in_memory(file: int | str) -> int:
+    """Bytes of the tmpfs that the file is in; 0 for another file system. Of a tmpfs without a bound
+    the kernel says nothing (`size=0` in tmpfs(5)): it may have all that there is."""
+    if not is_in_memory(file):
+        return 0
+    status = os.fstatvfs(file) if isinstance(file, int) else os.statvfs(file)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize if status.f_blocks else sys.maxsize

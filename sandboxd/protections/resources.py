@@ -135,8 +135,8 @@ PROTECTIONS = (
         remains="until they are counted, for some 0.7 s, all runs together make some 200 MB of "
         "locks a second with each CPU of the host, and one with very many descriptors some 2 MB "
         "a second for up to some five seconds more; while no daemon is there, nobody counts; each "
-        "run beside a terminal, or a session with the same folder or user of workspaces, can leave "
-        "0.8 MB of locks there",
+        "run beside a terminal, or with a folder or workspace beside another such run of its "
+        "owner, can leave 0.8 MB of locks there",
     ),
     Protection(
         "connections in no file",
@@ -167,9 +167,9 @@ PROTECTIONS = (
         ("warden/runs/memory_handoff.py",),
         tests=("tests/e2e/test_memory_handoff.py", "tests/e2e/test_workspace_memory.py",
                "tests/warden/runs/test_memory_handoff.py"),
-        remains="buffers of pipes and sockets that are handed on, and memory that goes to a "
-        "workspace of another user, which is inside of the own one: the bound of the group of all "
-        "runs (MemoryMax); processes of the host that take memory in a workspace",
+        remains="buffers of pipes and sockets that are handed on, and of each run as much memory "
+        "as the tmpfs of its workspace has in files: the bound of the group of all runs "
+        "(MemoryMax); processes of the host that take memory in a workspace",
     ),
     Protection(
         "deadlines",

@@ -6,7 +6,8 @@ import contextlib
 import os
 
 from ..config.settings import Config
-from ..errors import ConfigError, Invalid, Unavailable
+from ..errors import ConfigError, Invalid, SandboxdError, Unavailable
+from ..host.tmpfs import size_in_memory
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
@@ -75,6 +76,14 @@ class Resources:
         """The workspace and the folders of a slot as parts of a root; `stack` closes their
         descriptors. Raises Unavailable, StageError."""
         return (*self.workspaces.clones(slot, stack), *self.folders.clones(slot, stack))
+
+    def files_in_memory(self, slot: Slot) -> int:
+        """Bytes of all files of the file systems of a slot that are in memory: of its scratch, and
+        of the tmpfs that its workspace is on."""
+        scratch = size_in_memory(slot.scratch)
+        with contextlib.suppress(SandboxdError), contextlib.ExitStack() as stack:
+            return scratch + sum(map(size_in_memory, self.workspaces.opened(slot, stack)))
+        return scratch
 
     def groups(self) -> dict[str, Group]:
         """The groups of all runs, by name."""

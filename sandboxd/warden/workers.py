@@ -50,7 +50,9 @@ class Workers:
         self._watched: dict[int, Worker] = {}  # by pidfd
         # The spawner's word that a fault has ended a shim may come after its end.
         self._last = deque[Worker](maxlen=LAST)
-        self._handoff = MemoryHandoff(lambda: resources.slots.leased.values())
+        self._handoff = MemoryHandoff(
+            lambda: resources.slots.leased.values(), resources.files_in_memory
+        )
         self._removals = GroupRemovals(
             selector,
             lambda ended: self._handoff.may_go(ended, self.all()),

@@ -161,8 +161,8 @@ OPS: Mapping[str, Op] = {
             "leases a slot to a session and makes its scratch; the api flushes the file with the "
             "name of the session, if it comes with the reply",
             {
-                "session": UUID, **_SIZE, "attachments": ATTACHMENTS, "network": NETWORK,
-                "workspace": WORKSPACE,
+                "session": UUID, "owner": TEXT, **_SIZE, "attachments": ATTACHMENTS,
+                "network": NETWORK, "workspace": WORKSPACE,
             },
             rule=_check_places,
             reply={"slot": _SESSION["slot"]},
@@ -173,7 +173,7 @@ OPS: Mapping[str, Op] = {
             "adopt",
             "takes up a slot of an earlier daemon, with those of `runs` that go on",
             {
-                **_SESSION, "attachments": ATTACHMENTS, "network": NETWORK,
+                **_SESSION, "owner": TEXT, "attachments": ATTACHMENTS, "network": NETWORK,
                 "workspace": WORKSPACE, **_RUNS,
             },
             rule=_check_places,

@@ -21,6 +21,7 @@ LEASE = {
     "inodes": 4096,
     "attachments": [],
     "network": None,
+    "owner": "somebody",
     "workspace": None,
 }
 ADOPT = {
@@ -29,6 +30,7 @@ ADOPT = {
     "session": SESSION,
     "attachments": [],
     "network": None,
+    "owner": "somebody",
     "workspace": None,
     "runs": [],
 }

@@ -55,9 +55,9 @@ async def next_id(warden: Channel) -> int:
 
 def test_replies_may_come_in_any_order() -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        first = asyncio.create_task(client.lease("a", 1, 1, ()))
+        first = asyncio.create_task(client.lease("a", "o", 1, 1, ()))
         one = await next_id(warden)
-        second = asyncio.create_task(client.lease("b", 1, 1, ()))
+        second = asyncio.create_task(client.lease("b", "o", 1, 1, ()))
         two = await next_id(warden)
         await warden.send_message({"id": two, "ok": True, "slot": 2})
         await warden.send_message({"id": one, "ok": True, "slot": 1})
@@ -105,7 +105,7 @@ def test_reply_with_other_fields_than_those_of_the_table_is_refused(
     fields: dict[str, object],
 ) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        request = asyncio.create_task(client.lease("a", 1, 1, ()))
+        request = asyncio.create_task(client.lease("a", "o", 1, 1, ()))
         await warden.send_message({"id": await next_id(warden), "ok": True} | fields)
         with pytest.raises(Unavailable, match="not as expected"):
             await request

@@ -10,6 +10,7 @@ import httpx
 from sandboxd.jail.uncounted_memory import FILE_LOCK
 from sandboxd.shim.bounded_calls import MEETING_PART, OFD_LOCKS_MAX
 
+from . import waiting_runs
 from .daemon import Daemon, run
 from .terminals import sit
 
@@ -50,3 +51,26 @@ def test_run_beside_a_terminal_that_could_keep_its_locks_makes_few_in_all_its_st
     assert outcome.text("stdout") == f"{FEW} {errno.ENOLCK}\n0 {errno.ENOLCK}\n"
     assert outcome.results[-1]["verdict"]["denied"] == {FILE_LOCK: 1}
     assert run(http, id, program(FEW + 1)).text("stdout") == "all\nall\n"
+
+
+def test_run_of_an_owner_whose_later_session_may_see_two_folders_makes_few(
+    http: httpx.Client, session: Make
+) -> None:
+    """Two sessions with a folder each made 65,536 of them, and a third one got the files of both,
+    which has both folders and began when they were made."""
+    folders = [f"family-{number}" for number in range(2)]
+    made = [
+        http.post("/folders", json={"name": name, "host": "local", "quota": "32m"}).json()
+        for name in folders
+    ]
+    first, other = (session(mounts=[name]) for name in folders)
+    waiting_runs.begin(http, first)
+    beside, apart = (run(http, id, program(FEW + 1)) for id in (other, session()))
+    assert waiting_runs.end(http, first).text("stdout") == "lived\n"
+    alone = run(http, other, program(FEW + 1))
+    for id in (first, other):
+        http.delete(f"/session/{id}").raise_for_status()
+    for folder in made:
+        http.delete(f"/folders/{folder['id']}").raise_for_status()
+    assert beside.text("stdout") == f"{FEW} {errno.ENOLCK}\n0 {errno.ENOLCK}\n"
+    assert apart.text("stdout") == alone.text("stdout") == "all\nall\n"

@@ -151,7 +151,7 @@ def test_warden_answers_each_message_of_a_hostile_api_once_and_survives(
 CALLS: dict[str, Callable[[WardenClient], Any]] = {
     "ping": lambda client: client.ping(),
     "sweep": lambda client: client.sweep(),
-    "lease": lambda client: client.lease(VALID["session"], VALID["size"], VALID["inodes"], []),
+    "lease": lambda client: client.lease(VALID["session"], "a", VALID["size"], VALID["inodes"], []),
     "files": lambda client: client.files(VALID["slot"], VALID["session"]),
     "release": lambda client: client.release(VALID["slot"], VALID["session"]),
     "folder_files": lambda client: client.folder_files(VALID["folder"]),

@@ -181,18 +181,19 @@ class WardenClient:
     async def lease(
         self,
         session: str,
+        owner: str,
         size: int,
         inodes: int,
         attachments: Sequence[Attachment],
         network: NetworkGrant | None = None,
         workspace: Workspace | None = None,
     ) -> LeasedSlot:
-        """A slot for the session with this UUID, with `size` bytes of scratch."""
+        """A slot for the session with this UUID, of `owner`, with `size` bytes of scratch."""
         folders = [asdict(attachment) for attachment in attachments]
         try:
             reply, fds = await self._request(
-                "lease", session=session, size=size, inodes=inodes, attachments=folders,
-                network=network and asdict(network),
+                "lease", session=session, owner=owner, size=size, inodes=inodes,
+                attachments=folders, network=network and asdict(network),
                 workspace=workspace and asdict(workspace),
             )  # fmt: skip
         except messages.Starved as starved:
@@ -205,6 +206,7 @@ class WardenClient:
         self,
         slot: int,
         session: str,
+        owner: str,
         attachments: Sequence[Attachment],
         runs: Sequence[int],
         network: NetworkGrant | None = None,
@@ -217,7 +219,8 @@ class WardenClient:
         """
         folders = [asdict(attachment) for attachment in attachments]
         await self._request(
-            "adopt", slot=slot, session=session, attachments=folders, runs=list(runs),
+            "adopt", slot=slot, session=session, owner=owner, attachments=folders,
+            runs=list(runs),
             network=network and asdict(network),
             workspace=workspace and asdict(workspace),
         )  # fmt: skip

@@ -194,7 +194,7 @@ class Creation:
         while True:
             try:
                 return await warden.lease(
-                    row.id, size, inodes, row.mounts, row.network, row.workspace
+                    row.id, row.owner, size, inodes, row.mounts, row.network, row.workspace
                 )
             except Unavailable:
                 if warden.gone or time.monotonic() >= until:

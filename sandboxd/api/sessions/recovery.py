@@ -80,7 +80,7 @@ class Recovery:
         numbers = [] if ending else [run.number for run in runs]
         try:
             await self._services.warden.adopt(
-                row.slot, row.id, row.mounts, numbers, row.network, row.workspace
+                row.slot, row.id, row.owner, row.mounts, numbers, row.network, row.workspace
             )
         except StageError as error:  # it can still be destroyed, and the next start may succeed
             _log.error("session %s (%s) cannot use its files: %s", row.id, row.name, error)

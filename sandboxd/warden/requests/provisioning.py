@@ -35,6 +35,7 @@ class _LeaseRequest:
 
     reply: PendingReply
     session: str
+    owner: str
     size: int
     inodes: int
     attachments: tuple[Attachment, ...]
@@ -59,6 +60,7 @@ class Provisioning:
         self,
         reply: PendingReply,
         session: str,
+        owner: str,
         size: int,
         inodes: int,
         attachments: tuple[Attachment, ...],
@@ -72,11 +74,11 @@ class Provisioning:
         is_plain = not attachments and workspace is None
         if is_plain and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
-            slot.network = network
+            slot.owner, slot.network = owner, network
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease = _LeaseRequest(reply, session, size, inodes, attachments, network, workspace)
+        lease = _LeaseRequest(reply, session, owner, size, inodes, attachments, network, workspace)
         slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
@@ -168,7 +170,7 @@ class Provisioning:
         slot is emptied in a background job."""
         resources, reply = self._resources, lease.reply
         slot = resources.slots.lease(lease.session)
-        slot.network = lease.network
+        slot.owner, slot.network = lease.owner, lease.network
 
         def finish(result: dict[str, Any] | None) -> None:
             if error := failure(result) or shown(resources, slot):

@@ -45,6 +45,7 @@ class SlotRequests:
         reply: PendingReply,
         slot: int,
         session: str,
+        owner: str,
         attachments: tuple[Attachment, ...],
         network: NetworkGrant | None,
         workspace: Workspace | None,
@@ -53,7 +54,7 @@ class SlotRequests:
         """Take up a slot of an earlier daemon. The slot is leased in spite of a StageError, with
         shims at work, see adoption.py."""
         adoption = take_up(self._resources, slot, session, runs)
-        adoption.slot.network = network
+        adoption.slot.owner, adoption.slot.network = owner, network
         # Opened for each run, and not now: a directory that is gone is no reason to lose the rest.
         adoption.slot.workspace = workspace
         for worker in adoption.shims:

@@ -60,6 +60,7 @@ class RunShare:
 class Slot:
     """A leased slot.
 
+    owner      the owner of its session
     uid_lease  keeps other daemons from its uid
     ready      its scratch is made and mounted
     releasing  its session is over, and its workers are being ended
@@ -85,6 +86,7 @@ class Slot:
     path: str
     session: str
     uid_lease: UidLease
+    owner: str = ""
     ready: bool = False
     releasing: bool = False
     runs: dict[int, int] = field(default_factory=dict)

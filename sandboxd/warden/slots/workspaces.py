@@ -241,8 +241,7 @@ class WorkspaceStore:
             slot.workspace_map = idmap.user_namespace(stored, seen, STAGE)
         try:
             with contextlib.ExitStack() as opened:
-                fd = open_below(self._roots(), workspace.path)
-                opened.callback(os.close, fd)
+                (fd,) = self.opened(slot, opened)
                 check(fd, workspace.path, workspace.uid)
                 if not workspace.place:
                     _expect_places(fd, [attachment.name for attachment in slot.attachments])
@@ -252,6 +251,15 @@ class WorkspaceStore:
         stack.callback(os.close, tree)
         parent, _, name = workspace.inside.rpartition("/")
         return (FolderMount(parent, name, tree, WRITABLE | IDMAP, host=True),)
+
+    def opened(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[int, ...]:
+        """An O_PATH descriptor of the workspace of `slot`, if it has one; `stack` closes it. Raises
+        Invalid with the reason."""
+        if slot.workspace is None:
+            return ()
+        fd = open_below(self._roots(), slot.workspace.path)
+        stack.callback(os.close, fd)
+        return (fd,)
 
     def key(self) -> bytes:
         """The key of the seals, made at its first use. It outlives the daemon, as sessions do."""

@@ -21,16 +21,20 @@ class Host:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self.slots: list[Slot] = []
-        self.handoff = MemoryHandoff(lambda: self.slots)
+        self.stored: dict[int, int] = {}
+        self.handoff = MemoryHandoff(
+            lambda: self.slots, lambda slot: self.stored.get(slot.number, 0)
+        )
 
-    def lease(self, *folders: str, workspace: tuple[int, str] | None = None) -> Slot:
-        """A slot with these folders, and a workspace: its user, and its path."""
+    def lease(self, *folders: str, workspace: str = "", owner: str | None = None) -> Slot:
+        """A slot with these folders, and a workspace by its path; of an owner of its own, if none
+        is named."""
         number = next(self._numbers)
         slot = Slot(number, 1_000_000 + number, "/nowhere", "session", UidLease(number, -1))
+        slot.owner = owner or f"owner {number}"
         slot.attachments = tuple(Attachment(folder, folder) for folder in folders)
         if workspace:
-            uid, path = workspace
-            slot.workspace = Workspace(path, "", uid, uid, "")
+            slot.workspace = Workspace(workspace, "", 1000, 1000, "")
         self.slots.append(slot)
         return slot
 
@@ -44,7 +48,10 @@ class Host:
 
 
 def group(memory: int = 0) -> Group:
-    return mock.Mock(spec=Group, **{"holds_memory.return_value": memory > HELD_MAX})
+    def holds_memory(beside: int = 0) -> bool:
+        return memory > HELD_MAX + beside
+
+    return mock.Mock(spec=Group, **{"holds_memory.side_effect": holds_memory})
 
 
 HELD = HELD_MAX + 1
@@ -77,19 +84,44 @@ def test_memory_stays_held_through_a_session_and_a_folder_that_are_gone() -> Non
     assert not host.may_go(first, end, memory=HELD)
 
 
-def test_session_with_a_workspace_of_the_same_user_holds_memory_and_no_other_does() -> None:
+@pytest.mark.parametrize("related", ["one", "one/part", "one/a/../part/", "", "./one"])
+def test_session_whose_workspace_is_the_same_or_inside_holds_memory(related: str) -> None:
     host = Host()
-    first = host.lease(workspace=(1000, "/srv/builds/one"))
-    inside = host.lease(workspace=(1000, "/srv/builds/one/part"))
-    other = host.lease(workspace=(1001, "/srv/builds/other"))
-    assert not host.may_go(first, inside, memory=HELD)
+    first = host.lease(workspace="/srv/builds/one")
+    other = host.lease(workspace=f"/srv/builds/{related}")
+    assert not host.may_go(first, other, memory=HELD)
+    assert not host.may_go(other, first, memory=HELD)
+
+
+@pytest.mark.parametrize("apart", ["two", "one-more", "on", "two/one"])
+def test_run_with_another_checkout_of_the_same_user_holds_no_memory(apart: str) -> None:
+    host = Host()
+    first = host.lease(workspace="/srv/builds/one", owner="ci")
+    other = host.lease(workspace=f"/srv/builds/{apart}", owner="ci")
     assert host.may_go(first, other, host.lease(), memory=HELD)
+
+
+def test_checkouts_are_one_place_once_a_session_has_seen_the_directory_above_them() -> None:
+    host = Host()
+    one, two = (host.lease(workspace=f"/srv/builds/{name}") for name in ("one", "two"))
+    above = host.lease(workspace="/srv/builds")
+    assert host.may_go(above, one, two)
+    host.release(above)
+    assert not host.may_go(one, two, memory=HELD)
+
+
+def test_files_that_a_workspace_in_memory_has_are_not_taken_for_memory_of_others() -> None:
+    host = Host()
+    first, other = (host.lease(workspace="/run/builds") for _ in range(2))
+    host.stored[first.number] = 64 << 20
+    assert host.may_go(first, other, memory=64 << 20)
+    assert not host.may_go(first, other, memory=(64 << 20) + HELD)
 
 
 def test_memory_stays_held_through_a_workspace_and_a_folder_of_a_session_that_is_gone() -> None:
     host = Host()
-    first, last = host.lease(workspace=(1000, "/srv/one")), host.lease("a")
-    between = host.lease("a", workspace=(1000, "/srv/one"))
+    first, last = host.lease(workspace="/srv/one"), host.lease("a")
+    between = host.lease("a", workspace="/srv/one")
     assert host.may_go(between, first, last)
     host.release(between)
     assert not host.may_go(first, last, memory=HELD)
@@ -119,6 +151,20 @@ def test_run_meets_runs_of_sessions_that_it_reaches_through_a_third_one_that_is_
     host.release(between)
     assert host.handoff.meets_others(first, False, goes_on)
     assert not host.handoff.meets_others(host.lease("c"), False, goes_on)
-    builds = [Worker(0, host.lease(workspace=(1000, "/srv/one")), 1, group())]
-    assert host.handoff.meets_others(host.lease(workspace=(1000, "/srv/one")), False, builds)
-    assert not host.handoff.meets_others(host.lease(workspace=(1001, "/srv/two")), False, builds)
+    builds = [Worker(0, host.lease(workspace="/srv/one"), 1, group())]
+    assert host.handoff.meets_others(host.lease(workspace="/srv/one"), False, builds)
+    assert not host.handoff.meets_others(host.lease(workspace="/srv/two"), False, builds)
+
+
+def test_run_meets_runs_of_its_owner_that_a_later_session_may_see_together_with_it() -> None:
+    host = Host()
+    first = Worker(0, host.lease("a", owner="o"), 1, group())
+    warm = Worker(0, host.lease("a", owner="w"), None, group())
+    plain = Worker(0, host.lease(owner="p"), 1, group())
+    workers = [first, warm, plain]
+    assert host.handoff.meets_others(host.lease("b", owner="o"), False, workers)
+    assert host.handoff.meets_others(host.lease(workspace="/srv/b", owner="o"), False, workers)
+    assert not host.handoff.meets_others(host.lease(owner="o"), False, workers), "has no place"
+    for owner in ("w", "p", "other"):
+        assert not host.handoff.meets_others(host.lease("b", owner=owner), False, workers)
+    assert first.slot and not host.handoff.meets_others(first.slot, False, workers)
