@@ -58,19 +58,19 @@ def test_run_of_an_owner_whose_later_session_may_see_two_folders_makes_few(
 ) -> None:
     """Two sessions with a folder each made 65,536 of them, and a third one got the files of both,
     which has both folders and began when they were made."""
-    folders = [f"family-{number}" for number in range(2)]
-    made = [
+    names = [f"family-{number}" for number in range(2)]
+    folders = [
         http.post("/folders", json={"name": name, "host": "local", "quota": "32m"}).json()
-        for name in folders
+        for name in names
     ]
-    first, other = (session(mounts=[name]) for name in folders)
+    first, other = (session(mounts=[name]) for name in names)
     waiting_runs.begin(http, first)
     beside, apart = (run(http, id, program(FEW + 1)) for id in (other, session()))
     assert waiting_runs.end(http, first).text("stdout") == "lived\n"
     alone = run(http, other, program(FEW + 1))
     for id in (first, other):
         http.delete(f"/session/{id}").raise_for_status()
-    for folder in made:
+    for folder in folders:
         http.delete(f"/folders/{folder['id']}").raise_for_status()
     assert beside.text("stdout") == f"{FEW} {errno.ENOLCK}\n0 {errno.ENOLCK}\n"
     assert apart.text("stdout") == alone.text("stdout") == "all\nall\n"

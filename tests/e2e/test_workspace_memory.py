@@ -58,8 +58,8 @@ def test_files_that_a_run_leaves_in_a_workspace_in_memory_end_no_other_run() -> 
         try:
             checkout = directory(folder / "builds")
             with running(folder, config) as daemon, client_of(folder / "api.sock", USER) as user:
-                made = [user.post("/session", json=body(checkout)) for _ in range(2)]
-                other, leaves = (answer.json()["sessionId"] for answer in made)
+                answers = [user.post("/session", json=body(checkout)) for _ in range(2)]
+                other, leaves = (answer.json()["sessionId"] for answer in answers)
                 waiting_runs.begin(user, other)
                 assert run(user, leaves, {"exec": "head -c 64M /dev/zero > left"}).exits[-1] == 0
                 assert next(groups(daemon)).memory_in_use() >= SIZE, "it is charged to the runs"
