@@ -8,12 +8,14 @@ a run, those of MOST_OPEN at a time. Runs with few descriptors are done soon, wh
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from ... import log
 from ...host import procfs
 
 T = TypeVar("T")
@@ -36,8 +38,8 @@ have some ten thousand descriptors, or a few hundred in each of a few hundred pr
 class Unfinished:
     """The runs of which a count has not seen all.
 
-    unclear    it has reached its bound before, or was short of descriptors or memory; those whose
-               turn would be next come first
+    unclear    it has reached its bound before, or the kernel has not answered; those whose turn
+               would be next come first
     excessive  they have taken RUN_MAX
     """
 
@@ -49,23 +51,24 @@ def take_turns(looks: dict[str, Iterator[int]], most: int) -> Unfinished:
     """Look at runs in turn, until all are done or `most` units are taken. `looks` has the looks at
     the descriptors of each run, which return their units.
 
-    A run that is over its limit ends only its own look: a session that has one again and again
-    would else keep the others from being counted."""
+    A run that is over its limit, or that cannot be looked at, ends only its own look: a session
+    that has one again and again would else keep the others from being counted. The log has errors
+    other than a want of descriptors or memory."""
     taken, waiting, excessive = Counter[str](), deque(looks), list[str]()
-    short = list[str]()
+    unread = list[str]()
     while waiting and taken.total() < most:
         name = waiting.popleft()
         try:
             units, is_done = _turn(looks[name])
         except OSError as error:
+            unread.append(name)
             if error.errno not in procfs.SHORTAGE:
-                raise
-            short.append(name)
+                log.event("run.unread", logging.ERROR, run=name, error=str(error))
             continue
         taken[name] += units
         if not is_done:
             (excessive if taken[name] >= RUN_MAX else waiting).append(name)
-    return Unfinished([*waiting, *short], excessive)
+    return Unfinished([*waiting, *unread], excessive)
 
 
 def _turn(look: Iterator[int]) -> tuple[int, bool]:
