@@ -177,6 +177,12 @@ def test_results_with_more_bytes_than_the_session_stop_before_they_fill_the_disk
     assert results(files, ["a/*", "b/*"], tmp_path / "y", room=1200)[0] == Fetched()
 
 
+def test_file_that_two_names_bring_counts_once_for_the_bytes_of_the_session(tmp_path: Path) -> None:
+    files = {"out/x": bytes(600), "out/y": bytes(300)}
+    outcome, there, _ = results(files, ["out/*", "o*/x", "out/x"], tmp_path, room=1000)
+    assert outcome == Fetched() and there == ["out/x", "x", "y"]
+
+
 def test_many_names_go_in_several_requests(tmp_path: Path) -> None:
     files = {f"{number:03}": b"" for number in range(200)}
     outcome, there, _ = results(files, [*files, "missing"], tmp_path)

@@ -6,7 +6,8 @@ name of the command has them, as uploads leave them out, and a name that begins 
 top of the folder only if the command names it with its dot, as wildcards of shells have it.
 
 The bytes of sparse files and hard links count in full here, and hardly in the session. So results
-have no more bytes than the file systems of the session.
+have no more bytes than the file systems of the session. A file that several names of the command
+bring counts once.
 """
 
 from __future__ import annotations
@@ -64,21 +65,25 @@ class Room:
         self._client, self._session = client, session
         self._size: int | None = None
         self._used = 0
+        self._sizes: dict[Place, int] = {}  # of each file so far
 
     def measure(self) -> None:
         """Look up the room, once; before the results come, which have a connection of their own."""
         if self._size is None:
             self._size = self._of_session()
 
-    def take(self, size: int) -> None:
-        """Use `size` bytes. Raises Unavailable when the results have more than the session."""
-        if self._size and self._used + size > self._size:
+    def take(self, place: Place, size: int) -> None:
+        """Use `size` bytes for the file at a place in the session, without those that it has taken
+        already. Raises Unavailable when the results have more than the session."""
+        more = max(0, size - self._sizes.get(place, 0))
+        if self._size and self._used + more > self._size:
             raise Unavailable(
                 f"the results have more than the {self._size >> 20} MiB of the session's file "
                 "systems, by sparse files or several names of a file: name fewer of them, or pack "
                 "them in the session (tar -S)"
             )
-        self._used += size
+        self._used += more
+        self._sizes[place] = max(size, self._sizes.get(place, 0))
 
     def _of_session(self) -> int:
         """The bytes of its disk and its folders; 0: it works in a directory of the host, and fills

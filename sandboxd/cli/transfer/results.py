@@ -153,6 +153,9 @@ class _Fetching:
         def refused(place: Place) -> Refusal | None:
             return refusal(patterns, place)
 
+        def take(place: Place, size: int) -> None:
+            self._room.take(where + place, size)
+
         try:
             self._room.measure()
             with (
@@ -160,7 +163,7 @@ class _Fetching:
                 self._client.get_archive(self._session, "/".join(where), patterns) as archive,
                 archive.tar(advance) as tar,
             ):
-                unpacked = unpack(tar, self._into, where, placed, refused, self._room.take)
+                unpacked = unpack(tar, self._into, where, placed, refused, take)
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches

@@ -64,24 +64,27 @@ def unpack(
     home: Place = (),
     placed: Callable[[Place], Place] = tuple,
     refused: Callable[[Place], Refusal | None] = lambda _: None,
-    take: Callable[[int], object] = lambda _: None,
+    take: Callable[[Place, int], object] = lambda *_: None,
 ) -> Unpacked:
     """Put all members of the stream `tar` below the directory `into`, which is created if missing.
 
     home    the place below /home/work that the names of the members begin at
     placed  the place of a member below `into`, from that in the archive
     refused the reason why a place in the archive is not unpacked; None: it is
-    take    called with the size of each file before it is written
+    take    called with the place in the archive and the size of each file before it is written
 
-    Raises OSError when the folder takes no more: the disk is full, for one.
+    Raises OSError when the folder takes no more: the disk is full, for one. After an error of the
+    archive or of `take`, all members before it are complete.
     """
     os.makedirs(into, exist_ok=True)
     top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         unpacking = _ResultFolder(top, home, placed, refused, take)
-        for member in tar:
-            unpacking.add(tar, member)
-        unpacking.finish()
+        try:
+            for member in tar:
+                unpacking.add(tar, member)
+        finally:
+            unpacking.finish()
     finally:
         os.close(top)
     return unpacking.result
@@ -96,7 +99,7 @@ class _ResultFolder:
         home: Place,
         placed: Callable[[Place], Place],
         refused: Callable[[Place], Refusal | None],
-        take: Callable[[int], object],
+        take: Callable[[Place, int], object],
     ) -> None:
         self.result = Unpacked()
         self._refused, self._take = refused, take
@@ -119,7 +122,7 @@ class _ResultFolder:
         if refusal := self._refused(place):
             self._leave_out(*refusal)
             return
-        top, place = self._placed(place[:1]), self._placed(place)
+        source, top, place = place, self._placed(place[:1]), self._placed(place)
         with self._reported(place):
             if member.issym():
                 self._links[place] = member
@@ -127,6 +130,7 @@ class _ResultFolder:
                 os.close(_opened(self._top, place))
                 self._directories[place] = member
             elif member.isreg():
+                self._take(source, member.size)
                 self._write(tar, member, place)
                 self._links.pop(place, None)
             else:
@@ -172,7 +176,6 @@ class _ResultFolder:
             self.result.failed.append(("/".join(place), error.strerror or str(error)))
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Place) -> None:
-        self._take(member.size)
         with self._replacing(place) as (directory, name):
             fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
             with os.fdopen(fd, "wb") as file:
