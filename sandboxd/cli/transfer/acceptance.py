@@ -5,6 +5,10 @@ one. `--into` is by default the current directory. So names of version control a
 name of the command has them, as uploads leave them out, and a name that begins with a dot is at the
 top of the folder only if the command names it with its dot, as wildcards of shells have it.
 
+git takes a directory of any name for a repository that has HEAD, objects and refs, or HEAD and
+commondir, and runs programs that its settings name. So HEAD and one of the others come together
+only into a directory that a name of the command names, and whose name ends in .git.
+
 The bytes of sparse files and hard links count in full here, and hardly in the session. So results
 have no more bytes than the file systems of the session. A file that several names of the command
 bring counts once.
@@ -13,7 +17,7 @@ bring counts once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...errors import NotFound, Unavailable
@@ -25,6 +29,15 @@ from .exclusion import VERSION_CONTROL
 
 Refusal = tuple[Place, str]
 """The place that does not arrive, with all below it, and the reason."""
+
+HEAD = "HEAD"
+_FORM = {HEAD.lower(): ("refs", "commondir"), "refs": (HEAD,), "commondir": (HEAD,)}
+"""Entries of a repository of git, and those beside which they complete its form."""
+
+COMPLETES = (
+    "would make its directory a repository of git, so only a name that ends in .git fetches it"
+)
+"""The reason why such an entry does not arrive."""
 
 
 def refusal(matches: Iterable[str], place: Place) -> Refusal | None:
@@ -50,6 +63,26 @@ def _refusal(named: tuple[str, ...], place: Place) -> Refusal | None:
 def is_version_control(part: str) -> bool:
     """Programs of version control act on a file or directory of this name."""
     return part.lower() in VERSION_CONTROL  # some file systems know no small letters
+
+
+def is_head(part: str) -> bool:
+    """Some file system of the host may take this name for HEAD."""
+    return part.lower() == HEAD.lower()
+
+
+def completes_repository(part: str, is_there: Callable[[str], bool]) -> bool:
+    """With an entry of this name, git takes a directory for a repository; `is_there` says whether
+    the directory has an entry of another name, HEAD as a file or a link."""
+    return any(map(is_there, _FORM.get(part.lower(), ())))
+
+
+def is_repository_named(matches: Iterable[str], place: Place) -> bool:
+    """A name of the request names a directory that ends in .git, and the member at `place` is below
+    it."""
+    if not any(part.lower().endswith(".git") for part in place[:-1]):
+        return False
+    names = {part for one in map(Pattern, matches) if _covers(one, place) for part in one.plain}
+    return any(part.lower().endswith(".git") and part in names for part in place[:-1])
 
 
 def _covers(pattern: Pattern, place: Place) -> bool:

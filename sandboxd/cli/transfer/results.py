@@ -22,7 +22,7 @@ from ...files.paths import inside
 from ...link_targets import Place
 from ..connection.client import Client
 from ..reporter import Reporter, printable
-from .acceptance import Refusal, Room, refusal
+from .acceptance import Refusal, Room, is_repository_named, refusal
 from .progress import progress
 from .unpack import Unpacked, unpack
 
@@ -156,6 +156,9 @@ class _Fetching:
         def take(place: Place, size: int) -> None:
             self._room.take(where + place, size)
 
+        def is_repository(place: Place) -> bool:
+            return is_repository_named(patterns, place)
+
         try:
             self._room.measure()
             with (
@@ -163,7 +166,7 @@ class _Fetching:
                 self._client.get_archive(self._session, "/".join(where), patterns) as archive,
                 archive.tar(advance) as tar,
             ):
-                unpacked = unpack(tar, self._into, where, placed, refused, take)
+                unpacked = unpack(tar, self._into, where, placed, refused, take, is_repository)
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches
