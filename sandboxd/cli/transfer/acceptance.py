@@ -92,40 +92,57 @@ def _covers(pattern: Pattern, place: Place) -> bool:
 
 
 class Room:
-    """The bytes that the results of a session may have, as far as they are not used."""
+    """The bytes that results may have, as far as they are not used."""
 
-    def __init__(self, client: Client, session: str) -> None:
-        self._client, self._session = client, session
+    def __init__(self, look_up: Callable[[], int], words: str) -> None:
+        """`look_up` finds their number, 0 for no bound; it is that of `words`, for a message."""
+        self._look_up, self._words = look_up, words
         self._size: int | None = None
         self._used = 0
         self._sizes: dict[Place, int] = {}  # of each file so far
 
+    @classmethod
+    def of_session(cls, client: Client, session: str) -> Room:
+        """That of the results of a session: its disk and its folders. There is none where it works
+        in a directory of the host, and fills this one as it likes."""
+        words = "session's file systems, by sparse files or several names of a file: name fewer of "
+        words += "them, or pack them in the session (tar -S)"
+        return cls(lambda: _bytes_of_session(client, session), words)
+
+    @classmethod
+    def of_folder(cls, client: Client, name: str) -> Room:
+        """That of the files of a virtual folder: its size."""
+        words = "folder, by sparse files or several names of a file: copy parts of them, or pack "
+        words += "them in a session (tar -S)"
+        return cls(lambda: _bytes_of_folder(client, name), words)
+
     def measure(self) -> None:
         """Look up the room, once; before the results come, which have a connection of their own."""
         if self._size is None:
-            self._size = self._of_session()
+            self._size = self._look_up()
 
     def take(self, place: Place, size: int) -> None:
-        """Use `size` bytes for the file at a place in the session, without those that it has taken
-        already. Raises Unavailable when the results have more than the session."""
+        """Use `size` bytes for the file at a place, without those that it has taken already. Raises
+        Unavailable when the results have more than there is room for."""
         more = max(0, size - self._sizes.get(place, 0))
         if self._size and self._used + more > self._size:
             raise Unavailable(
-                f"the results have more than the {self._size >> 20} MiB of the session's file "
-                "systems, by sparse files or several names of a file: name fewer of them, or pack "
-                "them in the session (tar -S)"
+                f"the results have more than the {self._size >> 20} MiB of the {self._words}"
             )
         self._used += more
         self._sizes[place] = max(size, self._sizes.get(place, 0))
 
-    def _of_session(self) -> int:
-        """The bytes of its disk and its folders; 0: it works in a directory of the host, and fills
-        this one as it likes."""
-        sandbox: dict[str, Any] = self._client.call("GET", f"/session/{self._session}")["sandbox"]
-        if sandbox["workspace"]:
-            return 0
-        size = int(sandbox["scratch"]["size"])
-        for mount in sandbox["mounts"]:
-            with contextlib.suppress(NotFound):  # it was removed
-                size += int(self._client.call("GET", folder_path(mount["folder"]))["max_size"])
-        return size
+
+def _bytes_of_session(client: Client, session: str) -> int:
+    sandbox: dict[str, Any] = client.call("GET", f"/session/{session}")["sandbox"]
+    if sandbox["workspace"]:
+        return 0
+    size = int(sandbox["scratch"]["size"])
+    for mount in sandbox["mounts"]:
+        with contextlib.suppress(NotFound):  # it was removed
+            size += _bytes_of_folder(client, mount["folder"])
+    return size
+
+
+def _bytes_of_folder(client: Client, name: str) -> int:
+    return int(client.call("GET", folder_path(name))["max_size"])

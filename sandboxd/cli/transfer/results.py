@@ -132,7 +132,7 @@ class _Fetching:
         self._session = session
         self._into = into
         self._say = say
-        self._room = Room(client, session)
+        self._room = Room.of_session(client, session)
         self._places: dict[str, Place] = {}
         """The names at the top of the folder so far, and the directory that each came from."""
 
