@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -40,6 +39,7 @@ class Reporter:
         self.bar: Bar | None = None
         self._one_place = _is_same_file(1, 2)
         self._in_line = False  # the program has begun a line where the lines of sandboxd go
+        self._in_output_line = False  # and so on standard output
 
     @property
     def draws(self) -> bool:
@@ -65,25 +65,35 @@ class Reporter:
         """The time in which a program prints. In a step of a CI system, no workflow command in its
         output is carried out (workflow_commands.py).
 
-        The lines for this go to standard error: a script may want the output alone, as in
-        `X=$(sandboxd exec ...)`. If it goes another way than they do, it may arrive later, as with
-        `| tee`; then commands stay stopped until the end of the step.
+        Where both standard streams are the log, standard error goes the way of standard output from
+        now on: the log has then the order in which the lines were written.
         """
-        errors, output = workflow_commands.is_shown(2), workflow_commands.is_shown(1)
-        if self._json or not (errors or output) or not workflow_commands.is_read(os.environ):
+        output, errors = workflow_commands.stream(1), workflow_commands.stream(2)
+        is_shown = not self._json and (output or errors)
+        if not is_shown or not workflow_commands.is_read(os.environ):
             yield
             return
-        token = secrets.token_hex(16)
-        if errors:
-            self._own_line(f"::stop-commands::{token}")
-        else:
-            print(f"::stop-commands::{token}", flush=True)
+        log = workflow_commands.log_streams(os.environ)
+        stop, end = workflow_commands.stop_and_end()
+        if any(one and one not in log for one in (output, errors)):
+            for one, path in log.items():
+                with contextlib.suppress(OSError):  # nobody reads it, or it is a socket
+                    if one in (output, errors):
+                        self._log_line(stop, one == errors)
+                    else:
+                        workflow_commands.write_line(path, stop)
+            yield
+            return
+        if output and errors and not self._one_place:
+            sys.stderr.flush()
+            os.dup2(1, 2)
+            self._one_place = True
+        self._log_line(stop, bool(errors))
         try:
             yield
         finally:
-            if errors and (self._one_place or not output):
-                with contextlib.suppress(OSError):  # nobody reads it
-                    self._own_line(f"::{token}::")
+            with contextlib.suppress(OSError):  # nobody reads it
+                self._log_line(end, bool(errors))
 
     def console(self, kind: str, data: Any) -> None:
         """One console item; the data of stdout and stderr is base64."""
@@ -109,8 +119,11 @@ class Reporter:
         stream = sys.stdout if kind == "stdout" else sys.stderr
         stream.buffer.write(data)
         stream.flush()
+        in_line = not data.endswith(b"\n")
         if kind == "stderr" or self._one_place:
-            self._in_line = not data.endswith(b"\n")
+            self._in_line = in_line
+        if kind == "stdout":
+            self._in_output_line = in_line
 
     def typed(self) -> None:
         """The user has typed a key that the terminal shows in the current line, such as ^C."""
@@ -131,6 +144,13 @@ class Reporter:
         print(f"{begin}{text}", file=sys.stderr, flush=True)
         if self.bar:
             self.bar.refresh()
+
+    def _log_line(self, text: str, to_errors: bool) -> None:
+        """Print a line of its own where the log has the output of the program."""
+        if to_errors:
+            self._own_line(text)
+        else:
+            print(f"\n{text}" if self._in_output_line else text, flush=True)
 
     @staticmethod
     def _line(event: dict[str, Any]) -> None:

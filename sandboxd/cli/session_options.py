@@ -220,9 +220,15 @@ def _folder(command: argparse.ArgumentParser) -> None:
     create.add_argument("--size", metavar="SIZE", default="0", help="its quota, such as 512m or 2g")
     listing = actions.add_parser("ls", help="list the folders, or the files of one")
     listing.add_argument("name", metavar="NAME[:PATH]", nargs="?")
-    copy = actions.add_parser("cp", help="copy a file; one of both names is NAME:PATH")
+    copy = actions.add_parser("cp", help="copy a file or a directory; one of both is NAME:PATH")
     copy.add_argument("source", metavar="SOURCE")
     copy.add_argument("destination", metavar="DESTINATION")
+    copy.add_argument(
+        "--include-vcs",
+        action="store_true",
+        help="copy .git, .hg and .svn too, and repositories of git by other names; programs of "
+        "this host act on them",
+    )
     remove = actions.add_parser("rm", help="remove folders with their files, or NAME:PATH in one")
     remove.add_argument("names", metavar="NAME[:PATH]", nargs="+")
     info = actions.add_parser("info", help="a folder's size and use")

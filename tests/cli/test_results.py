@@ -167,6 +167,39 @@ def test_wildcard_brings_no_hooks_and_settings_for_programs_of_the_host(
         assert all("left out" in warning for warning in say.warnings)
 
 
+BARE = {
+    f"{top}{name}": b"ref: refs/heads/x"
+    for top in ("", "out/", "out/repo.git/", "out/repo.git/modules/m/")
+    for name in ("HEAD", "config", "objects/x", "refs/x")
+}
+
+
+@each_case(
+    ("names", "expected"),
+    [
+        (["."], []),
+        (["*"], []),
+        (["out"], []),
+        (["out/*"], []),
+        (["HEAD", "out/config"], ["HEAD"]),  # alone, it is no repository
+        (["out/repo.git/*"], []),
+        (["out/*.git"], []),
+        (["**/HEAD", "**/refs"], []),
+        (["out/repo.git"], ["repo.git/HEAD", "repo.git/modules/m/HEAD"]),
+        (["out/repo.git/modules"], []),
+    ],
+)
+def test_repository_of_git_without_a_work_tree_arrives_only_by_its_own_name(
+    names: list[str], expected: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as into:
+        outcome, there, say = results(BARE, names, Path(into))
+        assert [name for name in there if name.endswith("HEAD")] == expected
+        assert outcome == Fetched() and not any("sandboxd-" in name for name in there)
+        assert say.warnings or "*" not in "".join(names)
+        assert all("repository of git" in warning for warning in say.warnings)
+
+
 def test_results_with_more_bytes_than_the_session_stop_before_they_fill_the_disk(
     tmp_path: Path,
 ) -> None:
@@ -175,6 +208,12 @@ def test_results_with_more_bytes_than_the_session_stop_before_they_fill_the_disk
     assert (outcome.failed, there) == (["b/*"], ["x"])
     assert "more than the 0 MiB" in say.warnings[0] and (tmp_path / "x").stat().st_size == 600
     assert results(files, ["a/*", "b/*"], tmp_path / "y", room=1200)[0] == Fetched()
+
+
+def test_file_that_two_names_bring_counts_once_for_the_bytes_of_the_session(tmp_path: Path) -> None:
+    files = {"out/x": bytes(600), "out/y": bytes(300)}
+    outcome, there, _ = results(files, ["out/*", "o*/x", "out/x"], tmp_path, room=1000)
+    assert outcome == Fetched() and there == ["out/x", "x", "y"]
 
 
 def test_many_names_go_in_several_requests(tmp_path: Path) -> None:

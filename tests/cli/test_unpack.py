@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from sandboxd.cli.transfer import unpack as unpacking
 from sandboxd.cli.transfer.unpack import Unpacked, unpack
+from sandboxd.errors import Unavailable
+from sandboxd.link_targets import Place
 
 from ..effort import examples
 from .trees import archive, contents, directory, link, member
@@ -306,3 +308,17 @@ def test_full_disk_ends_the_unpacking_and_leaves_no_half_file(
     with pytest.raises(OSError, match="No space left"):
         unpacked(into, ("x", b"data"), ("y", b"data"))
     assert os.listdir(into) == ["x"] and (into / "x").read_text() == "older"
+
+
+def test_members_before_one_that_is_refused_for_its_size_are_complete(into: Path) -> None:
+    def take(place: Place, _: int) -> None:
+        if place == ("d", "z"):
+            raise Unavailable("too many bytes")
+
+    top, rest = directory("d", mode=0o700, mtime=7), ("d/later", b"1")
+    tar = archive(top, ("d/x", b"1"), link("d/l", "x"), ("d/z", b"1"), rest)
+    with pytest.raises(Unavailable):
+        unpack(tar, str(into), take=take)
+    assert sorted(os.listdir(into / "d")) == ["l", "x"] and (into / "d/l").read_bytes() == b"1"
+    status = (into / "d").stat()
+    assert (status.st_mode & 0o777, status.st_mtime) == (0o700, 7)

@@ -36,9 +36,19 @@ def carried_out(output: str) -> list[str]:
     return commands
 
 
-def printed(body: str, redirection: str = "2>&1", *, mark: str = "", as_json: bool = False) -> str:
+SCRIPT = "COMMAND {}; echo ::debug::after"
+
+
+def printed(
+    body: str, redirection: str = "2>&1", *, script: str = SCRIPT, mark: str = "", **more: bool
+) -> str:
     """The output of a step that prints by a Reporter `say`, and then `::debug::after`."""
-    code = f"""
+    return step(program(body, **more), redirection, mark, script)
+
+
+def program(body: str, as_json: bool = False) -> str:
+    """The Python code that prints by a Reporter `say`."""
+    return f"""
         import base64
         from sandboxd.cli.reporter import Reporter
         say = Reporter(True, {as_json})
@@ -47,18 +57,27 @@ def printed(body: str, redirection: str = "2>&1", *, mark: str = "", as_json: bo
         with say.program():
             {body}
     """
-    return step(code, redirection, mark)
 
 
-def step(code: str, redirection: str = "2>&1", mark: str = "") -> str:
+def step(code: str, redirection: str = "2>&1", mark: str = "", script: str = SCRIPT) -> str:
     """The output of a step of Python code, and then `::debug::after`."""
-    done = subprocess.run(
-        ["sh", "-c", f'"$0" -P -c "$1" {redirection}; echo ::debug::after', sys.executable,
-         textwrap.dedent(code)],
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), mark or "NONE": "true"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
-    )  # fmt: skip
+    done = started(code, script.replace("{}", redirection), mark, subprocess.STDOUT)
     return done.stdout
+
+
+def streams(body: str, script: str, mark: str) -> tuple[str, str]:
+    """Standard output and standard error of a step that is read as the runner of GitHub does."""
+    done = started(program(body), script, mark, subprocess.PIPE)
+    return done.stdout, done.stderr
+
+
+def started(code: str, script: str, mark: str, errors: int) -> subprocess.CompletedProcess[str]:
+    text = "exec 3>&1; " + script.replace("COMMAND", '"$0" -P -c "$1"')
+    return subprocess.run(
+        ["sh", "-c", text, sys.executable, textwrap.dedent(code)],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), mark or "NONE": "true"},
+        stdout=subprocess.PIPE, stderr=errors, text=True, timeout=60,
+    )  # fmt: skip
 
 
 def test_workflow_command_as_the_name_of_a_case_is_not_carried_out() -> None:
@@ -94,10 +113,38 @@ def test_workflow_command_is_carried_out_without_the_protection() -> None:
     assert carried_out(printed(f"put('stdout', '{ATTACK}\\n')")) == [ATTACK, "::debug::after"]
 
 
-@each_case("redirection", ["| cat", "2>/dev/null", "2>/dev/null | cat"])
-def test_workflow_command_that_takes_another_way_is_not_carried_out(redirection: str) -> None:
-    output = printed(f"put('stdout', '{ATTACK}\\n')", redirection, mark="GITHUB_ACTIONS")
-    assert carried_out(output) == []
+@each_case("redirection", ["| cat", "2>/dev/null | cat", "2>&1 | cat"])
+def test_workflow_command_that_a_script_passes_on_is_not_carried_out(redirection: str) -> None:
+    output = printed(f"put('stdout', '{ATTACK}\\n')", redirection, mark="GITHUB_ENV")
+    assert ATTACK in output and carried_out(output) == []
+
+
+@each_case("redirection", ["2>/dev/null", "2>&1", "2>FILE", ">/dev/null", ">&3"])
+def test_commands_go_on_behind_output_that_goes_to_the_log_alone(
+    redirection: str, tmp_path: Path
+) -> None:
+    where = redirection.replace("FILE", str(tmp_path / "file"))
+    body = f"put('stdout', '{ATTACK}'); put('stderr', '{ATTACK}')"
+    output = printed(body, where, mark="GITHUB_ENV")
+    assert ATTACK in output and carried_out(output) == ["::debug::after"]
+
+
+@each_case("redirection", ["2>/dev/null", "2>&1", ""])
+@each_case("shells", [0, 2])
+def test_output_that_a_script_captures_has_the_bytes_of_the_program_alone(
+    redirection: str, shells: int
+) -> None:
+    captured = f"X=$( {'( ' * shells}COMMAND {redirection}{' )' * shells} )"
+    script = captured + '; echo "<$X>"; echo ::debug::after'
+    output = printed(f"put('stdout', '{ATTACK}')", script=script, mark="GITHUB_ENV")
+    assert f"<{ATTACK}>\n" in output and carried_out(output) == []
+
+
+def test_streams_of_the_log_that_are_read_apart_have_both_lines_around_all_output() -> None:
+    body = f"put('stdout', '{ATTACK}\\n'); put('stderr', '{ATTACK}'); put('stdout', '{ATTACK}')"
+    output, errors = streams(body, "COMMAND; echo ::debug::after", "GITHUB_ENV")
+    assert output.count(ATTACK) == 3 and carried_out(output) == ["::debug::after"]
+    assert carried_out(errors) == [] and ATTACK not in errors
 
 
 @pytest.mark.parametrize("redirection", [">FILE", ">FILE 2>/dev/null"])

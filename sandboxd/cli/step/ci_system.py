@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ..ancestors import ANCESTORS, environment_of, parent_of
+
 MARKS = ("CI", "JENKINS_URL")
 """Variables that systems set for each job."""
-
-ANCESTORS = 16
-"""Shells and other processes of a job between the system and the command, at most."""
 
 
 def system_environment(environ: Mapping[str, str]) -> dict[str, str] | None:
@@ -23,21 +22,10 @@ def system_environment(environ: Mapping[str, str]) -> dict[str, str] | None:
     pid = os.getppid()
     for _ in range(ANCESTORS if mark else 0):
         try:
-            variables = _environment(pid)
+            variables = environment_of(pid)
             if mark not in variables:
                 return variables
-            pid = _parent(pid)
+            pid = parent_of(pid)
         except OSError:
             break
     return None
-
-
-def _environment(pid: int) -> dict[str, str]:
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        texts = os.fsdecode(file.read()).split("\0")
-    return dict(text.split("=", 1) for text in texts if "=" in text)
-
-
-def _parent(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])

@@ -22,7 +22,7 @@ from ...files.paths import inside
 from ...link_targets import Place
 from ..connection.client import Client
 from ..reporter import Reporter, printable
-from .acceptance import Refusal, Room, refusal
+from .acceptance import Refusal, Room, is_repository_named, refusal
 from .progress import progress
 from .unpack import Unpacked, unpack
 
@@ -132,7 +132,7 @@ class _Fetching:
         self._session = session
         self._into = into
         self._say = say
-        self._room = Room(client, session)
+        self._room = Room.of_session(client, session)
         self._places: dict[str, Place] = {}
         """The names at the top of the folder so far, and the directory that each came from."""
 
@@ -153,6 +153,12 @@ class _Fetching:
         def refused(place: Place) -> Refusal | None:
             return refusal(patterns, place)
 
+        def take(place: Place, size: int) -> None:
+            self._room.take(where + place, size)
+
+        def is_repository(place: Place) -> bool:
+            return is_repository_named(patterns, place)
+
         try:
             self._room.measure()
             with (
@@ -160,7 +166,7 @@ class _Fetching:
                 self._client.get_archive(self._session, "/".join(where), patterns) as archive,
                 archive.tar(advance) as tar,
             ):
-                unpacked = unpack(tar, self._into, where, placed, refused, self._room.take)
+                unpacked = unpack(tar, self._into, where, placed, refused, take, is_repository)
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches

@@ -10,7 +10,7 @@ four rules hold, whatever the archive and the folder have in them:
   links of the archive and of the disk. A target that climbs behind a name is replaced by the place
   where it leads: otherwise a later archive could give that name another meaning.
 - Names that act on programs of the host, and more bytes than the session has room for, are refused
-  (acceptance.py).
+  (acceptance.py). Whether HEAD makes a directory a repository is known when all else is there.
 - Modes and times of directories are set after all that, deepest first. Set-id bits are dropped.
 
 A member that cannot be unpacked is reported, and the others are unpacked all the same.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import stat
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from ...files.tar_times import nanoseconds
 from ...link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from ...model import HOME
-from .acceptance import Refusal
+from .acceptance import COMPLETES, HEAD, Refusal, completes_repository, is_head
 from .tar_stream import MODES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,24 +65,29 @@ def unpack(
     home: Place = (),
     placed: Callable[[Place], Place] = tuple,
     refused: Callable[[Place], Refusal | None] = lambda _: None,
-    take: Callable[[int], object] = lambda _: None,
+    take: Callable[[Place, int], object] = lambda *_: None,
+    is_repository: Callable[[Place], bool] = lambda _: False,
 ) -> Unpacked:
     """Put all members of the stream `tar` below the directory `into`, which is created if missing.
 
     home    the place below /home/work that the names of the members begin at
     placed  the place of a member below `into`, from that in the archive
     refused the reason why a place in the archive is not unpacked; None: it is
-    take    called with the size of each file before it is written
+    take    called with the place in the archive and the size of each file before it is written
+    is_repository  a place in the archive belongs to a repository that the user has named
 
-    Raises OSError when the folder takes no more: the disk is full, for one.
+    Raises OSError when the folder takes no more: the disk is full, for one. After an error of the
+    archive or of `take`, all members before it are complete.
     """
     os.makedirs(into, exist_ok=True)
     top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        unpacking = _ResultFolder(top, home, placed, refused, take)
-        for member in tar:
-            unpacking.add(tar, member)
-        unpacking.finish()
+        unpacking = _ResultFolder(top, home, placed, refused, take, is_repository)
+        try:
+            for member in tar:
+                unpacking.add(tar, member)
+        finally:
+            unpacking.finish()
     finally:
         os.close(top)
     return unpacking.result
@@ -96,10 +102,13 @@ class _ResultFolder:
         home: Place,
         placed: Callable[[Place], Place],
         refused: Callable[[Place], Refusal | None],
-        take: Callable[[int], object],
+        take: Callable[[Place, int], object],
+        is_repository: Callable[[Place], bool],
     ) -> None:
         self.result = Unpacked()
-        self._refused, self._take = refused, take
+        self._refused, self._take, self._is_repository = refused, take, is_repository
+        self._heads: dict[Place, Place] = {}  # each HEAD, and the place of its bytes up to `finish`
+        self._named: set[Place] = set()  # links and HEADs in a repository that is named
         self._refusals: set[Place] = set()
         self._top = top
         self._placed = placed
@@ -119,7 +128,12 @@ class _ResultFolder:
         if refusal := self._refused(place):
             self._leave_out(*refusal)
             return
-        top, place = self._placed(place[:1]), self._placed(place)
+        source, top, place = place, self._placed(place[:1]), self._placed(place)
+        if self._is_repository(source):
+            if member.issym() or is_head(place[-1]):
+                self._named.add(place)
+        elif self._completes_repository(place, member.isdir()):
+            return
         with self._reported(place):
             if member.issym():
                 self._links[place] = member
@@ -127,7 +141,13 @@ class _ResultFolder:
                 os.close(_opened(self._top, place))
                 self._directories[place] = member
             elif member.isreg():
-                self._write(tar, member, place)
+                self._take(source, member.size)
+                if is_head(place[-1]):
+                    held = self._heads.get(place, (*place[:-1], _temporary_name()))
+                    self._write(tar, member, held)
+                    self._heads[place] = held
+                else:
+                    self._write(tar, member, place)
                 self._links.pop(place, None)
             else:
                 self.result.left_out.append((member.name, "is no file, directory or link"))
@@ -141,18 +161,17 @@ class _ResultFolder:
             self.result.left_out.append(("/".join(place), reason))
 
     def finish(self) -> None:
-        """Make the links, and give the directories their modes and times."""
+        """Make the links and each HEAD, and give the directories their modes and times."""
         for place, member in self._links.items():
             self._targets[place] = self._from_here(place, member.linkname)
-        for place, member in self._links.items():
-            with self._reported(place):
-                try:
-                    target = self._target(place)
-                except Outside:
-                    reason = f"is a link that leads out of the folder, to {member.linkname}"
-                    self.result.left_out.append(("/".join(place), reason))
-                else:
-                    self._link(place, target, member)
+        try:
+            for place in sorted(self._links, key=lambda one: is_head(one[-1])):
+                with self._reported(place):
+                    self._finish_link(place, self._links[place])
+        finally:
+            for place, held in self._heads.items():
+                with self._reported(place):
+                    self._finish_head(place, held)
         for place, member in sorted(self._directories.items(), reverse=True):
             with self._reported(place):
                 fd = _opened(self._top, place)
@@ -160,6 +179,51 @@ class _ResultFolder:
                     _apply(fd, member)
                 finally:
                     os.close(fd)
+
+    def _finish_link(self, place: Place, member: tarfile.TarInfo) -> None:
+        if place not in self._named and self._completes_repository(place):
+            return
+        try:
+            target = self._target(place)
+        except Outside:
+            reason = f"is a link that leads out of the folder, to {member.linkname}"
+            self.result.left_out.append(("/".join(place), reason))
+        else:
+            self._link(place, target, member)
+
+    def _finish_head(self, place: Place, held: Place) -> None:
+        """Give a HEAD its name, unless it completes a repository."""
+        if place not in self._named and self._completes_repository(place):
+            directory = _opened(self._top, place[:-1])
+            try:
+                os.unlink(held[-1], dir_fd=directory)
+            finally:
+                os.close(directory)
+            return
+        with self._replacing(place) as (directory, name):
+            os.rename(held[-1], name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def _completes_repository(self, place: Place, is_directory: bool = False) -> bool:
+        """Leave out a member that completes a repository, or is in such a directory."""
+        for count, part in enumerate(place):
+            if is_head(part) and (is_directory or count < len(place) - 1):
+                continue
+            if completes_repository(part, functools.partial(self._is_there, place[:count])):
+                self._leave_out(place[: count + 1], COMPLETES)
+                self.result.names.pop("/".join(place[: count + 1]), None)
+                return True
+        return False
+
+    def _is_there(self, directory: Place, name: str) -> bool:
+        """A directory has an entry of this name; a HEAD that is a directory is none."""
+        path = "/".join((*directory, name))
+        try:
+            status = os.stat(path, dir_fd=self._top, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # its name is too long for a look
+            return True
+        return name != HEAD or not stat.S_ISDIR(status.st_mode)
 
     @contextlib.contextmanager
     def _reported(self, place: Place) -> Iterator[None]:
@@ -172,7 +236,6 @@ class _ResultFolder:
             self.result.failed.append(("/".join(place), error.strerror or str(error)))
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Place) -> None:
-        self._take(member.size)
         with self._replacing(place) as (directory, name):
             fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
             with os.fdopen(fd, "wb") as file:
@@ -192,7 +255,7 @@ class _ResultFolder:
         """A name for a new entry in the directory of `place`. At the end of the block the entry
         takes the place of a file or link, but of no directory."""
         directory = _opened(self._top, place[:-1])
-        name = f".sandboxd-{secrets.token_hex(8)}"
+        name = _temporary_name()
         try:
             yield directory, name
             os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
@@ -234,6 +297,10 @@ class _ResultFolder:
             return os.readlink(name, dir_fd=self._top) if stat.S_ISLNK(status.st_mode) else None
         except (NotADirectoryError, OSError) as error:
             raise FileNotFoundError(name) from error
+
+
+def _temporary_name() -> str:
+    return f".sandboxd-{secrets.token_hex(8)}"
 
 
 def _place(name: str) -> Place | None:

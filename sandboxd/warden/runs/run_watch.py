@@ -55,8 +55,11 @@ does not wait while they are held."""
 
 RETRY_S = 1.0
 """The next count, when one has failed, or when `is_urgent` has no run to show and the memory has
-not grown by FAST. That pause is doubled each time, up to PAUSE_MAX_S: a program that sleeps must
-not have the warden count all the time."""
+not grown by FAST."""
+
+IDLE_MAX_S = 4.0
+"""That pause of `is_urgent` is doubled each time, up to this: a program that sleeps must not have
+the warden count all the time, nor hide behind it another one that passes the limit."""
 
 END_S = 2.0
 """A shim that does not end its step within this time is killed."""
@@ -255,7 +258,7 @@ class RunWatch(ABC):
             if count.size - self._base >= FAST:
                 self._idle_s = RETRY_S
             self._idle_until = now + self._idle_s
-            self._idle_s = min(2 * self._idle_s, PAUSE_MAX_S)
+            self._idle_s = min(2 * self._idle_s, IDLE_MAX_S)
             self._base = count.size
         if self._unclear:
             self._look_at = now

@@ -123,8 +123,13 @@ class FolderStore:
 
     def end_call(self, folder: str, call: int) -> list[int]:
         """The call has its helper, or has failed; the rest as of `take_back`. After a StageError
-        the folder has no user, and is mounted up to its next one."""
-        return self._leave(folder, call)
+        nobody calls again, so the folder has no user, and is mounted up to its next one or its
+        removal, which unmounts it first."""
+        try:
+            return self._leave(folder, call)
+        except StageError:
+            self._forget(folder)
+            raise
 
     def open(self, folder: str) -> int:
         """A detached clone of the whole of a folder that is mounted, for a file helper."""
@@ -157,7 +162,8 @@ class FolderStore:
     def take_back(self, slot: Slot) -> list[int]:
         """`slot` has no folders any more; folders without another user are unmounted. The
         descriptors keep their file systems, see images.detach. Raises StageError when no descriptor
-        is free; the next call does the rest."""
+        is free: the slot uses a folder that is still mounted up to the next call, which does the
+        rest."""
         if slot.idmap is not None:
             os.close(slot.idmap)
             slot.idmap = None
@@ -177,12 +183,17 @@ class FolderStore:
 
     def _leave(self, folder: str, user: int) -> list[int]:
         users = self._users.get(folder, set())
-        users.discard(user)
-        if users or self._users.pop(folder, None) is None:
+        if users != {user}:
+            users.discard(user)
             return []
-        self._mounted.discard(folder)
         fd = images.detach(self._mount(folder))
+        self._forget(folder)
         return [] if fd is None else [fd]
+
+    def _forget(self, folder: str) -> None:
+        """The folder has no user any more."""
+        del self._users[folder]
+        self._mounted.discard(folder)
 
     @property
     def used(self) -> frozenset[str]:

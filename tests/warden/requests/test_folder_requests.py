@@ -175,6 +175,23 @@ def test_slot_whose_folder_finds_no_descriptor_is_emptied_later_and_closes_no_ot
     work.warden.free(slot)
 
 
+def test_folder_whose_unmounting_failed_is_in_use_until_a_later_call_unmounts_it(
+    work: FolderWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, folders = work.lease(attachments=work.attachments), work.warden.resources.folders
+    work.reply()
+    with monkeypatch.context() as full:
+        full.setattr(images, "detach", starved)
+        with pytest.raises(StageError):
+            folders.take_back(slot)
+    assert os.path.ismount(work.target) and folders.used == {work.folder}
+    with pytest.raises(Invalid, match="in use"):
+        work.remove()
+    messages.close_all(folders.take_back(slot))
+    assert not os.path.ismount(work.target) and not folders.used
+    work.warden.free(slot)
+
+
 def test_file_call_on_a_folder_that_is_not_there_is_refused_and_leaves_no_user(
     work: FolderWork,
 ) -> None:

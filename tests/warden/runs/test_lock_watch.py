@@ -210,7 +210,7 @@ def test_lock_of_a_sleeping_program_on_an_eventfd_has_the_runs_counted_less_and_
 
     world.memory.anonymous = True
     assert world.look() == 1
-    assert [seconds_to_the_next_count() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [seconds_to_the_next_count() for _ in range(5)] == [1, 2, 4, 4, 4]
     world.answer()
     world.memory.size += run_watch.FAST
     counts = len(world.counts)
@@ -219,6 +219,17 @@ def test_lock_of_a_sleeping_program_on_an_eventfd_has_the_runs_counted_less_and_
     world.answer({"7.3": 65})
     assert world.look() == counts + 5
     assert [seconds_to_the_next_count() for _ in range(2)] == [1, 2]
+
+
+def test_run_over_the_limit_is_seen_in_seconds_beside_one_that_has_slept_for_long(
+    world: World,
+) -> None:
+    world.memory.anonymous = True
+    for _ in range(20):
+        world.look(60)
+        world.answer()
+    counts = len(world.counts)
+    assert world.look(4) == counts + 1
 
 
 LOCKS = """
