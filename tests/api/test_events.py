@@ -99,8 +99,8 @@ def test_the_stream_of_a_session_that_is_ending_has_its_end(own_server: Server, 
     ending = threading.Thread(target=client.delete, args=("/session/ending",))
     ending.start()
     until((own_server.base / "waits").exists)
-    threading.Timer(0.3, own_server.refuse).start()  # the listener waits for the end
     with listening(client, **{key: id if key == "sessionId" else "ending"}) as lines:
+        own_server.refuse()  # nothing any more: the release goes on
         assert names(read_events(lines))[-2:] == ["session_terminated", "server_close"]
     ending.join()
 
@@ -111,7 +111,9 @@ def test_a_stream_waits_for_a_session_that_does_not_exist_yet(http: httpx.Client
     with listening(http, sessionName="expected") as lines:
         making.join()
         http.delete("/session/expected")
-        assert names(read_events(lines)) == [*BIRTH, *DEATH, "server_close"]
+        received = names(read_events(lines))
+    # On a busy host the request may come when the session is there.
+    assert received in ([*birth, *DEATH, "server_close"] for birth in (BIRTH, BORN))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,9 +93,11 @@ def test_output_comes_while_the_program_runs(connect: Callable[[], Any]) -> None
 
 def test_continuous_output_comes_in_five_frames_a_second(connect: Callable[[], Any]) -> None:
     with connect() as websocket:
+        began = time.monotonic()
         begin(websocket, exec="\n".join("out x\nsleep 0.02" for _ in range(50)))
         received = list(frames(websocket))
-    assert 4 <= sum(f["status"] == "continued" for f in received) <= 9
+        elapsed = time.monotonic() - began
+    assert 4 <= sum(f["status"] == "continued" for f in received) <= 5 * elapsed + 4
     assert stdout(*received) == "x\n" * 50
 
 
@@ -211,7 +214,7 @@ def test_a_connection_that_is_cut_interrupts_its_run_too(
         begin(websocket, exec="sleep 20")
         websocket.recv(timeout=PATIENCE_S)
         websocket.socket.shutdown(socket.SHUT_RDWR)
-        assert call("batch", "next", exec="out free")["status"] == "clean-finished"
+        until(lambda: call("batch", "next", exec="out free")["status"] == "clean-finished")
 
 
 def test_a_session_that_is_deleted_ends_its_streams(

@@ -104,11 +104,12 @@ def five_programs(hierarchy: Hierarchy, slot: Slot) -> int:
         for process in processes:
             assert process.stdout
             process.stdout.readline()
-        living = [process.poll() is None for process in processes]
+        living = [not kills(group) for group in groups]
         for group, process, lives in zip(groups, processes, living, strict=True):
-            if not lives:
-                assert process.wait() == -9
-            assert kills(group) == (not lives), "the group of a run counts its own process"
+            if lives:
+                assert process.poll() is None, "the group of a run counts its own process"
+            else:
+                assert (process.wait(), kills(group)) == (-9, 1)
     for run in range(5):
         end(hierarchy, slot, run)
     return sum(living)
