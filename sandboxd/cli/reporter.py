@@ -65,8 +65,8 @@ class Reporter:
         """The time in which a program prints. In a step of a CI system, no workflow command in its
         output is carried out (workflow_commands.py).
 
-        Where both standard streams are the log, standard error goes the way of standard output from
-        now on: the log has then the order in which the lines were written.
+        Where both standard streams are the log, standard error goes the way of standard output
+        meanwhile: the log has then the order in which the lines were written.
         """
         output, errors = workflow_commands.stream(1), workflow_commands.stream(2)
         is_shown = not self._json and (output or errors)
@@ -84,16 +84,29 @@ class Reporter:
                         workflow_commands.write_line(path, stop)
             yield
             return
-        if output and errors and not self._one_place:
-            sys.stderr.flush()
-            os.dup2(1, 2)
-            self._one_place = True
-        self._log_line(stop, bool(errors))
+        with self._joined() if output and errors else contextlib.nullcontext():
+            self._log_line(stop, bool(errors))
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # nobody reads it
+                    self._log_line(end, bool(errors))
+
+    @contextlib.contextmanager
+    def _joined(self) -> Iterator[None]:
+        """The time in which standard error is standard output."""
+        sys.stderr.flush()
+        before, one_place = os.dup(2), self._one_place
+        os.dup2(1, 2)
+        self._one_place = True
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # nobody reads it
-                self._log_line(end, bool(errors))
+                sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            self._one_place = one_place
 
     def console(self, kind: str, data: Any) -> None:
         """One console item; the data of stdout and stderr is base64."""

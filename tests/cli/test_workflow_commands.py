@@ -147,6 +147,12 @@ def test_streams_of_the_log_that_are_read_apart_have_both_lines_around_all_outpu
     assert carried_out(errors) == [] and ATTACK not in errors
 
 
+def test_lines_of_the_command_behind_the_output_go_to_standard_error() -> None:
+    code = program("put('stderr', 'of the program')") + "    say.warning('of the command')\n"
+    done = started(code, "COMMAND", "GITHUB_ENV", subprocess.PIPE)
+    assert "of the program" in done.stdout and done.stderr == "sandboxd: of the command\n"
+
+
 @pytest.mark.parametrize("redirection", [">FILE", ">FILE 2>/dev/null"])
 def test_file_for_the_output_has_the_bytes_of_the_program_alone(
     tmp_path: Path, redirection: str
