@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from sandboxd.api.operation.health import FRESH_S
 
 from ..http_clients import unix_client
 from ..waiting import until
@@ -143,10 +146,10 @@ def test_many_health_checks_ask_the_warden_once(server: Server) -> None:
     def pings() -> float:
         return value(samples(server), "warden_request_seconds_count", op="ping")
 
-    before = pings()
+    before, began = pings(), time.monotonic()
     for _ in range(50):
         server.client.get("/healthz")
-    assert pings() - before <= 5
+    assert pings() - before <= 2 + (time.monotonic() - began) / FRESH_S
 
 
 def test_requests_are_counted_by_route_and_not_by_path(server: Server, session: str) -> None:
