@@ -221,9 +221,7 @@ def test_run_that_waited_has_a_notice_of_how_long(start: Start) -> None:
     while result["status"] != "finished":
         result = call(http, second, "continue", "b")
         messages += [data for kind, data in result["console"] if kind == "log"]
-    assert [text[3][:20] for text in messages] == ["this run has waited "] and messages[0][
-        0
-    ] == "info"
+    assert [(text[0], text[3][:20]) for text in messages] == [("info", "this run has waited ")]
 
 
 def test_reserved_memory_is_not_reserved_again(start: Start) -> None:
