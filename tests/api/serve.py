@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from sandboxd import log, runtimes
-from sandboxd.api import app, server, uvicorn_servers
+from sandboxd.api import app, server
 from sandboxd.api.operation import health
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.api.sessions import creation, periodic_work
@@ -55,7 +55,6 @@ def _shorten_waits() -> None:
     periodic_work.REST_S = 0.0  # the clock of these tests is no timer
     health.BEAT_S = 0.1
     creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
-    uvicorn_servers.DRAINED_S = 0.5
 
 
 @functools.cache

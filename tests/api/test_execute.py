@@ -70,7 +70,7 @@ def test_failure_of_the_server_is_exit_code_minus_one_with_a_log_item(
 
 
 def test_queued_run_has_its_position_in_the_result(call: Call) -> None:
-    call("batch", "a", exec="sleep 3")
+    call("batch", "a", exec="await never")
     queued = call("batch", "b", exec="out b")
     assert queued["status"] == "continued" and queued["console"] == []
     assert queued["queue"] == {"position": 1, "reason": "other runs of this session come first"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -23,17 +24,14 @@ def connect(server: Server) -> socket.socket:
 
 
 def exchange(server: Server, data: bytes, half_close: bool = False) -> bytes:
-    """All that comes back for these bytes until the server closes or goes quiet."""
+    """All that comes back for these bytes until the server closes."""
     with connect(server) as sock:
         sender = threading.Thread(target=_send, args=(sock, data, half_close))
         sender.start()
         received = b""
-        sock.settimeout(2)
-        try:
+        with contextlib.suppress(ConnectionError):
             while piece := sock.recv(65536):
                 received += piece
-        except (TimeoutError, ConnectionError):
-            pass
         sender.join()
     return received
 
@@ -111,7 +109,8 @@ def test_requests_on_one_connection_are_counted_apart(server: Server) -> None:
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     one = b"GET /%d HTTP/1.1\r\n" + HOST + b"\r\n"
-    received = exchange(server, b"".join(one % n for n in range(3)))
+    last = (one % 2).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    received = exchange(server, one % 0 + one % 1 + last)
     assert received.index(b'"/0"') < received.index(b'"/1"') < received.index(b'"/2"')
 
 

@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, unix_connect
 
 from ..waiting import PATIENCE_S, until
 from .conftest import Server
+from .test_drain import go
 
 Frame = dict[str, Any]
 
@@ -82,23 +83,23 @@ def test_the_stream_of_a_run_has_a_frame_for_each_step_and_closes(
     assert ["stderr", "oh\n"] in received[-1]["console"] and received[-1]["files"] == []
 
 
-def test_output_comes_while_the_program_runs(connect: Callable[[], Any]) -> None:
-    with connect() as websocket:
-        begin(websocket, exec="out early\nsleep 1.5\nout late")
-        received = list(frames(websocket))
-    early = next(frame for frame in received if "early" in stdout(frame))
-    assert "late" not in stdout(early), "it came before the program went on"
-    assert stdout(*received) == "early\nlate\n"
+def test_output_comes_while_the_program_runs(server: Server, session: str) -> None:
+    with open_stream(server, session) as websocket:
+        begin(websocket, exec="out early\nawait go\nout late")
+        while "early\n" not in stdout(json.loads(websocket.recv(timeout=PATIENCE_S))):
+            pass  # the program waits until this has come
+        go(server.client, session)
+        assert stdout(*frames(websocket)) == "late\n"
 
 
 def test_continuous_output_comes_in_five_frames_a_second(connect: Callable[[], Any]) -> None:
     with connect() as websocket:
         began = time.monotonic()
-        begin(websocket, exec="\n".join("out x\nsleep 0.02" for _ in range(50)))
+        begin(websocket, exec="\n".join("out x\nsleep 0.02" for _ in range(100)))
         received = list(frames(websocket))
-        elapsed = time.monotonic() - began
-    assert 4 <= sum(f["status"] == "continued" for f in received) <= 5 * elapsed + 4
-    assert stdout(*received) == "x\n" * 50
+    most = 5 * (time.monotonic() - began) + 4  # the program goes on for two seconds at least
+    assert 4 <= sum(f["status"] == "continued" for f in received) <= most
+    assert stdout(*received) == "x\n" * 100
 
 
 def test_input_is_asked_for_once_and_taken_from_text_frames(connect: Callable[[], Any]) -> None:
@@ -211,7 +212,7 @@ def test_a_connection_that_is_cut_interrupts_its_run_too(
     connect: Callable[[], Any], call: Callable[..., Frame]
 ) -> None:
     with connect() as websocket:
-        begin(websocket, exec="sleep 20")
+        begin(websocket, exec="sleep 600")
         websocket.recv(timeout=PATIENCE_S)
         websocket.socket.shutdown(socket.SHUT_RDWR)
         until(lambda: call("batch", "next", exec="out free")["status"] == "clean-finished")
@@ -297,7 +298,7 @@ def test_a_message_that_is_too_large_ends_the_connection(connect: Callable[[], A
 def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_client_is(
     server: Server, session: str
 ) -> None:
-    script = "out one\nsleep 1\nout two\nexit 3"
+    script = "out one\nawait go\nout two\nexit 3"
     first = {"code": "", "mode": "batch", "runId": "mine", "options": {"exec": script}}
     with open_stream(server, session) as websocket:
         websocket.send(json.dumps(first))
@@ -306,6 +307,7 @@ def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_cli
             seen.append(json.loads(websocket.recv(timeout=PATIENCE_S)))
     offset = seen[-1]["offset"]
     assert offset["console"] == len("one\n")
+    go(server.client, session)
     for place, printed in ((offset, "two\n"), (0, "one\ntwo\n")):
         again = {"code": "", "mode": "continue", "runId": "mine", "options": {"offset": place}}
         with open_stream(server, session) as websocket:
@@ -319,10 +321,8 @@ def test_frames_in_base64_together_have_exactly_the_bytes_behind_an_offset(
     server: Server, session: str
 ) -> None:
     call = {"mode": "batch", "runId": "r", "options": {"exec": "flood 300000\nout end"}}
-    while (
-        server.client.post(f"/session/{session}", json=call).json()["result"]["status"]
-        != "finished"
-    ):
+    url = f"/session/{session}"
+    while server.client.post(url, json=call).json()["result"]["status"] != "finished":
         call = {"mode": "continue", "runId": "r"}
     whole = b"x" * (300_000 // 8192 * 8192) + b"end\n"
     for place in (0, 1, 131_071, 131_072, 200_000, len(whole) - 1, len(whole)):

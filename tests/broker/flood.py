@@ -16,7 +16,7 @@ import socket
 import sys
 
 from sandboxd import log
-from sandboxd.broker import run_link
+from sandboxd.broker import connection, run_link
 
 from .links import eventually, serving
 
@@ -102,6 +102,8 @@ def main() -> None:
         return
     # The pace of one run, at which the flood would take minutes, has a test of its own.
     run_link.CONNECTIONS_A_SECOND = 100_000
+    # Those that are served hold their places until the last of the others is turned away.
+    connection.HEAD_S = 600.0  # type: ignore[attr-defined]  # it has the name from run_client
     asyncio.run(broker(int(sys.argv[1]), int(sys.argv[2])))
 
 

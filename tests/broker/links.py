@@ -13,7 +13,9 @@ from sandboxd.broker.broker import Broker
 from sandboxd.config.network_profiles import NetworkConfig, OwnerNetworkConfig, ProfileConfig
 from sandboxd.wire import messages
 
-LIMIT_S = 30
+from ..waiting import PATIENCE_S
+
+LIMIT_S = PATIENCE_S
 
 
 @dataclass

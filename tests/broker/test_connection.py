@@ -148,12 +148,12 @@ def test_debt_of_the_rate_takes_nothing_from_the_time_of_the_greeting(
     monkeypatch: pytest.MonkeyPatch, server: socket.socket
 ) -> None:
     """A tunnel of a session that has used up its rate for a moment would fail for want of time."""
-    monkeypatch.setattr(connection_module, "HEAD_S", 0.2)
+    monkeypatch.setattr(connection_module, "HEAD_S", 2.0)
 
     async def act() -> str:
         loop = asyncio.get_running_loop()
         one = Share(NetworkBounds(1, 1 << 40, 1000), loop.time)
-        one.spend(1300)  # 0.3 s of debt
+        one.spend(3500)  # 2.5 s of debt
         ours, theirs = socket.socketpair()
         port = server.getsockname()[1]
         with ours:

@@ -12,6 +12,9 @@ from sandboxd.warden.runs.worker import Worker
 from ..sandbox import Sandbox
 from ..waiting import until
 
+START_S = 4
+"""Seconds in which a shell has certainly set its traps, on a busy machine too."""
+
 TRAP = "trap 'echo saving; exit {}' TERM; sleep 30 & wait"
 STUBBORN = "trap 'echo heard' TERM; while :; do sleep 60 & wait; done"
 
@@ -20,7 +23,7 @@ STUBBORN = "trap 'echo heard' TERM; while :; do sleep 60 & wait; done"
 def test_trap_of_a_step_runs_at_the_time_limit_and_the_verdict_stays(
     sandbox: Sandbox, status: int
 ) -> None:
-    result = sandbox.run(TRAP.format(status), wall_s=2)
+    result = sandbox.run(TRAP.format(status), wall_s=START_S)
     assert result.stdout == "saving\n"
     assert (result.verdict["outcome"], result.verdict["limit"]) == ("limit", "wall_s")
     assert result.verdict["sent_by"] == "sandboxd"
@@ -28,10 +31,12 @@ def test_trap_of_a_step_runs_at_the_time_limit_and_the_verdict_stays(
 
 
 def test_step_that_ignores_sigterm_is_killed_after_its_grace(sandbox: Sandbox) -> None:
-    result = sandbox.run(STUBBORN, wall_s=2, grace_s=2)
+    result = sandbox.run(STUBBORN, wall_s=START_S, grace_s=2)
     assert result.stdout == "heard\n"
     assert (result.verdict["outcome"], result.verdict["limit"]) == ("limit", "wall_s")
-    assert result.verdict["usage"]["wall_ms"] >= 4000, "the grace is part of the time"
+    assert result.verdict["usage"]["wall_ms"] >= 1000 * (START_S + 2), (
+        "the grace is part of the time"
+    )
 
 
 def test_step_without_grace_is_killed_at_once(sandbox: Sandbox) -> None:
@@ -50,13 +55,13 @@ def test_every_process_of_the_step_hears_of_its_end(sandbox: Sandbox) -> None:
         f'trap "echo shell" TERM; setsid bash -c "{own}" & read -r _; sleep 30',
         on_wait=trapped,
         answers=["go\n"],
-        wall_s=4,
+        wall_s=START_S,
     )
     assert sorted(result.stdout.splitlines()) == ["own session", "shell"]
 
 
 def test_run_ends_with_a_step_that_reached_its_time_limit(sandbox: Sandbox) -> None:
-    result = sandbox.run("echo exec", build=TRAP.format(0), per_step={"build": {"wall_s": 2}})
+    result = sandbox.run("echo exec", build=TRAP.format(0), per_step={"build": {"wall_s": START_S}})
     assert result.stdout == "saving\n"
     assert result.last["step"] == "build"
 

@@ -113,8 +113,8 @@ def test_lock_on_a_shared_file_does_not_keep_another_session_from_it(
 
 
 def flushed(sandbox: Sandbox, call: str, directory: Path) -> int:
-    """The bytes that `call` on a system file writes to the host's disk, of those of a new file of
-    the host that are in memory only."""
+    """The bytes that are written to the host's disk during `call` on a system file: at least those
+    of a new file of the host that are in memory only, if it writes them. Others write, too."""
     device = os.stat("/usr/bin/env").st_dev
     counters = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
     written: list[int] = []
@@ -140,8 +140,8 @@ def test_syncfs_and_fsync_of_a_system_file_write_nothing_of_the_host(
     directory = Path(sandbox.warden.resources.config.state_dir)
     if os.stat("/usr/bin/env").st_dev != directory.stat().st_dev:
         pytest.skip("the state directory is on another file system than /usr")
-    for call in ("syncfs", "fsync", "fdatasync"):
-        assert flushed(sandbox, call, directory) < 16 * MIB
+    for call in ("syncfs", "fsync", "fdatasync"):  # a call that writes them does so each time
+        assert any(flushed(sandbox, call, directory) < 16 * MIB for _ in range(20)), call
     without_overlays(monkeypatch)
     assert flushed(sandbox, "syncfs", directory) >= 16 * MIB
 

@@ -21,7 +21,7 @@ from sandboxd.warden.slots import uid_processes
 from ..processes import files
 from ..sandbox import BareWarden, Sandbox
 from ..terminal import sit
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 
 PYTHON = "/usr/bin/python3 -c"
 INJECT = f"{PYTHON} \"import fcntl; fcntl.ioctl(0, 0x5412, b'x')\" 2>&1 | tail -1"
@@ -219,7 +219,10 @@ def masters(uid: int) -> dict[int, str]:
     return names
 
 
-def test_client_that_leaves_hangs_up_and_programs_can_save_their_work(sandbox: Sandbox) -> None:
+def test_client_that_leaves_hangs_up_and_programs_can_save_their_work(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "LINGER_S", PATIENCE_S / 2)  # it ends with the last program
     script = "trap 'sleep 0.2; echo saved > saved; exit' HUP; while :; do sleep 0.05; done"
     with sit(sandbox) as shell:
         shell.type(f"bash -c '{script.replace(chr(39), chr(34))}'\n")

@@ -43,14 +43,15 @@ def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
 
 def test_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.submit("a", exec="out early\nsleep 3.5\nout late")
+        run = await stage.submit("a", exec="out early\nawait go\nout late")
         await reply(run)
         await reply(run)
         began = time.monotonic()
         slow = await reply(run)
         assert time.monotonic() - began > 1.9
         assert slow.answer.status == "continued" and text(slow) == "early\n"
-        assert text(await reply(run)) == "late\n"
+        (tmp_path / "go").touch()
+        assert text(*await follow(run)) == "late\n"
 
     play(tmp_path, scenario)
 

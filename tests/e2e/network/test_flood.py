@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs("ip", "unshare")
 
 COUNT = 10_000
 MEMORY = 32 << 20
-LIMIT_S = 100
+LIMIT_S = 600
 
 
 @pytest.mark.parametrize(("runs", "served"), [(1, OF_SESSION), (40, OF_OWNER)])
