@@ -167,9 +167,10 @@ PROTECTIONS = (
         ("warden/runs/memory_handoff.py",),
         tests=("tests/e2e/test_memory_handoff.py", "tests/e2e/test_workspace_memory.py",
                "tests/warden/runs/test_memory_handoff.py"),
-        remains="buffers of pipes and sockets that are handed on, and of each run as much memory "
-        "as the tmpfs of its workspace has in files: the bound of the group of all runs "
-        "(MemoryMax); processes of the host that take memory in a workspace",
+        remains="buffers of pipes and sockets that are handed on, memory that goes to a workspace "
+        "of another user, which is inside of the own one, and of each run as much memory as the "
+        "tmpfs of its workspace has in files: the bound of the group of all runs (MemoryMax); "
+        "processes of the host that take memory in a workspace",
     ),
     Protection(
         "deadlines",

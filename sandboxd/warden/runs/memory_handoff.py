@@ -1,17 +1,19 @@
 """The rule for memory of a run that is over and that programs of another run still hold.
 
 A program can send a descriptor to another run that it shares a directory with, through a socket
-there: to a terminal of its session, or to a session that sees the same virtual folder, or whose
-workspace is the same one or is inside of the other. The memory behind the descriptor
-(memfd_create(2), a file of /dev/shm) stays charged to the group of the run that allocated it. The
-kernel allows the removal of that group, and then nobody would be charged any more: run after run
-could hand its memory on until the host has none.
+there: to a terminal of its session, or to a session that sees the same virtual folder, or has a
+workspace of the same user that is the same one or inside of the other. The memory behind the
+descriptor (memfd_create(2), a file of /dev/shm) stays charged to the group of the run that
+allocated it. The kernel allows the removal of that group, and then nobody would be charged any
+more: run after run could hand its memory on until the host has none.
 
 So a group with such memory is not removed while runs go on that may hold the memory, and runs that
 may hold it for longer than HELD_S are ended. Runs of other owners cannot hold it, since a folder
 and a workspace belong to one. The sessions that could have passed something on are remembered by
-place (`places_of`), because a session between two others may be gone already. A place that no slot
-has is forgotten: a descriptor waits in a socket only as long as a process has the socket.
+place (`places_of`), because a session between two others may be gone already. A place is forgotten
+when no slot has it, or a workspace inside of it: a descriptor waits in a socket only as long as a
+process has the socket. Workspaces of two users are apart, or one could have the runs of the other
+ended.
 
 A scratch or a workspace on a tmpfs has its files in memory, too, and they are charged to the run
 that wrote them. As much memory as all files there have is not taken for handed on.
@@ -40,16 +42,16 @@ HELD_S = 3.0
 
 def places_of(slot: Slot) -> set[str]:
     """The places where programs of a slot meet those of others: its virtual folders, by UUID, and
-    its workspace, by path."""
+    its workspace, by user and path."""
     places = {one.folder for one in slot.attachments}
-    if slot.workspace:
-        places.add(os.path.normpath(slot.workspace.path))  # no link is on its way
+    if workspace := slot.workspace:  # no link is on its way
+        places.add(f"{workspace.uid}:{os.path.normpath(workspace.path)}")
     return places
 
 
-def _are_one(place: str, other: str) -> bool:
-    """The places are the same one, or a workspace is inside of the other."""
-    return f"{place}/".startswith(f"{other}/") or f"{other}/".startswith(f"{place}/")
+def _is_inside(place: str, other: str) -> bool:
+    """The place is the other one, or a workspace inside of it."""
+    return f"{place}/".startswith(f"{other}/")
 
 
 class MemoryHandoff:
@@ -114,7 +116,8 @@ class MemoryHandoff:
         if self._families:
             in_use = set[str]().union(*map(places_of, self._slots()))
             for place in self._families.keys() - in_use:
-                self._families.pop(place).discard(place)
+                if not any(_is_inside(one, place) for one in in_use):
+                    self._families.pop(place).discard(place)
 
     def _relate(self, slot: Slot, workers: Iterable[Worker]) -> None:
         """Places of one session, that of `slot` or of a worker, are of one family from then on."""
@@ -123,7 +126,7 @@ class MemoryHandoff:
         for one in slots.values():
             family = places = places_of(one)
             for other, related in self._families.items():
-                if any(_are_one(place, other) for place in places):
+                if any(_is_inside(at, other) or _is_inside(other, at) for at in places):
                     family = family | related
             self._families |= dict.fromkeys(family, family)
 

@@ -26,15 +26,17 @@ class Host:
             lambda: self.slots, lambda slot: self.stored.get(slot.number, 0)
         )
 
-    def lease(self, *folders: str, workspace: str = "", owner: str | None = None) -> Slot:
-        """A slot with these folders, and a workspace by its path; of an owner of its own, if none
-        is named."""
+    def lease(
+        self, *folders: str, workspace: str = "", uid: int = 1000, owner: str | None = None
+    ) -> Slot:
+        """A slot with these folders, and a workspace by its path and user; of an owner of its own,
+        if none is named."""
         number = next(self._numbers)
         slot = Slot(number, 1_000_000 + number, "/nowhere", "session", UidLease(number, -1))
         slot.owner = owner or f"owner {number}"
         slot.attachments = tuple(Attachment(folder, folder) for folder in folders)
         if workspace:
-            slot.workspace = Workspace(workspace, "", 1000, 1000, "")
+            slot.workspace = Workspace(workspace, "", uid, uid, "")
         self.slots.append(slot)
         return slot
 
@@ -99,6 +101,26 @@ def test_run_with_another_checkout_of_the_same_user_holds_no_memory(apart: str) 
     first = host.lease(workspace="/srv/builds/one", owner="ci")
     other = host.lease(workspace=f"/srv/builds/{apart}", owner="ci")
     assert host.may_go(first, other, host.lease(), memory=HELD)
+
+
+def test_run_in_a_workspace_of_another_user_inside_of_it_holds_no_memory() -> None:
+    """Else a user could have the runs of the other one ended."""
+    host = Host()
+    first = host.lease(workspace="/srv/builds")
+    assert host.may_go(first, host.lease(workspace="/srv/builds/one", uid=1001), memory=HELD)
+
+
+def test_directory_around_workspaces_is_remembered_while_one_of_them_is_used() -> None:
+    """Its session has linked a socket from one into another, which a later session gets."""
+    host = Host()
+    one, around = host.lease(workspace="/srv/builds/one"), host.lease(workspace="/srv/builds")
+    assert host.may_go(around, one)
+    host.release(around)
+    later = host.lease(workspace="/srv/builds/two")
+    assert not host.may_go(later, one, memory=HELD)
+    for slot in (one, later):
+        host.release(slot)
+    assert host.may_go(host.lease()) and not host.handoff._families
 
 
 def test_checkouts_are_one_place_once_a_session_has_seen_the_directory_above_them() -> None:
