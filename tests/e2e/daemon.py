@@ -17,8 +17,8 @@ import httpx
 from sandboxd.warden import memory_files
 
 from ..http_clients import GUARD_S, network_client
-from ..processes import children
-from ..waiting import PATIENCE_S, Patience
+from ..processes import children, title
+from ..waiting import PATIENCE_S, Patience, until
 from .own_leaks import COUNT, first_uid, leaks
 
 OURS = "e2e-"
@@ -107,7 +107,8 @@ class Daemon:
         return [line for line in lines if str(self.folder) in line]
 
     def end(self, victim: str) -> None:
-        """End it by SIGKILL of its `victim`: warden, api, both; or by SIGTERM: neither."""
+        """End it by SIGKILL of its `victim`: warden, api, both; or by SIGTERM: neither. Both halves
+        have ended afterwards."""
         assert self.process and self.process.stdout
         api, warden = self.api, self.process.pid
         if victim == "neither":
@@ -116,6 +117,7 @@ class Daemon:
         for pid in {"warden": [warden], "api": [api], "both": [api, warden]}[victim]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE_S)
+        until(lambda: not title(api))  # it sees the end of a warden, and has works to finish
         self.process.stdout.close()
         self.process = None
 
