@@ -6,7 +6,7 @@ was removed in the last minute (`recently_deleted` in fs/ext4/ialloc.c), and ses
 with 32 warm sessions the search took three quarters of the CPU time of the warden.
 
 A directory with the flag `T` is the top of trees that have nothing to do with each other, as /home
-is: each directory in it gets a block group by its name (chattr(1)). So each slot has its own.
+is: each directory in it gets a block group, or a flexible group of some, by its name (chattr(1)).
 """
 
 from __future__ import annotations

@@ -23,11 +23,12 @@ INODES = 256
 
 @pytest.fixture
 def ext4(tmp_path: Path) -> Iterator[Path]:
-    """A disk with eight block groups."""
+    """A disk with 32 block groups. Larger disks have them in flexible groups of sixteen, and each
+    directory gets such a group."""
     image, place = tmp_path / "image", tmp_path / "disk"
     image.touch()
-    os.truncate(image, 64 << 20)
-    options = ["-b", "1024", "-g", "8192", "-N", str(8 * INODES), "-I", "128"]
+    os.truncate(image, 256 << 20)
+    options = ["-O", "^flex_bg", "-b", "1024", "-g", "8192", "-N", str(32 * INODES), "-I", "256"]
     subprocess.run(["mkfs.ext4", "-q", "-F", *options, str(image)], check=True)
     place.mkdir()
     subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
